@@ -1,0 +1,1 @@
+"""Apache Beam pipelines: corpus preparation and pseudo-labelling."""

@@ -1,0 +1,1 @@
+"""Typed PTransforms that the pipelines share."""

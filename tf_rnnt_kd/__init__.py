@@ -1,0 +1,1 @@
+"""Knowledge distillation for RNN-T speech recognition."""

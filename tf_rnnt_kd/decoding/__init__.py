@@ -1,0 +1,1 @@
+"""Search over an RNN-T, batched and in graph."""

@@ -1,0 +1,1 @@
+"""Word error rates, delays, reports."""

@@ -1,0 +1,1 @@
+"""The (t, u) grid of an RNN-T."""

@@ -1,0 +1,1 @@
+"""RNN-T and distillation losses, one value per utterance."""

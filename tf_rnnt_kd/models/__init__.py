@@ -1,0 +1,1 @@
+"""Keras RNN-T models: encoders, predictors, joint, presets."""

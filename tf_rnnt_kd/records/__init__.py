@@ -1,0 +1,1 @@
+"""The record schema, its codecs and readers."""

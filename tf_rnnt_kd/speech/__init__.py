@@ -1,0 +1,1 @@
+"""Waveform to features: decoding, log-mel frontend, augmentation."""
