@@ -1,0 +1,17 @@
+"""Masks of valid frames."""
+
+import tensorflow as tf
+
+
+def valid_frames(lengths, num_frames):
+    """Booleans [B, T]: frame t of utterance b exists (t < lengths[b])."""
+    return tf.range(num_frames)[None, :] < lengths[:, None]
+
+
+def mask_frames(frames, lengths):
+    """Frames [B, T, C] with everything beyond `lengths` [B] replaced by zeros.
+
+    A selection, not a product, so that NaN in the padding reaches neither values nor gradients.
+    """
+    num_frames = frames.shape[1] if frames.shape[1] is not None else tf.shape(frames)[1]
+    return tf.where(valid_frames(lengths, num_frames)[:, :, None], frames, tf.zeros([], frames.dtype))
