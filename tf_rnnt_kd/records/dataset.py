@@ -1,0 +1,171 @@
+"""`dataset.json`, the page that describes a folder of records, and the shards beside it.
+
+    OUTPUT/<split>/<split>-00000-of-00004.tfrecord
+    OUTPUT/dataset.json          written last: its presence says that the dataset is complete
+    OUTPUT/dead_letter.jsonl     what was refused: {"id", "split", "source", "reason", "error"} per line
+
+Paths go through `tf.io.gfile`, so a folder may lie in a bucket as well.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tf_rnnt_kd.records.schema import SAMPLE_RATE, SCHEMA_VERSION
+
+DATASET_FILE = "dataset.json"
+DEAD_LETTER_FILE = "dead_letter.jsonl"
+TEMPORARY_SUFFIX = ".tmp"
+UTTERANCES = "utterances"
+DISTILLATION = "distillation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file; `file` is relative to the dataset's folder, `sha256` is hex of the whole file."""
+
+    file: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split: its shards in order, the utterances and hours in them, and whether they carry transcripts."""
+
+    shards: tuple[Shard, ...]
+    utterances: int
+    hours: float
+    labelled: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What `dataset.json` says.
+
+    Attributes:
+        kind: "utterances" or "distillation".
+        splits: name -> Split.
+        counts: {"input", "written", "rejected"}; input = written + rejected.
+        rejected: reason -> number of utterances; the sum is `counts["rejected"]`.
+        settings: what the dataset was made from, so that a rerun knows whether it has to do anything.
+        teacher: of a distillation dataset: model_id, tokenizer_hash, frame_seconds, vocab_size, joint_width.
+        artifacts: of a distillation dataset: name -> {"bytes", "bytes_per_hour", ...}.
+        statistics: of a distillation dataset: histograms and the like.
+    """
+
+    kind: str
+    splits: dict[str, Split]
+    counts: dict[str, int]
+    rejected: dict[str, int]
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    teacher: dict[str, Any] | None = None
+    artifacts: dict[str, dict[str, Any]] | None = None
+    statistics: dict[str, Any] | None = None
+    sample_rate: int = SAMPLE_RATE
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike) -> "DatasetInfo":
+        """Reads `directory/dataset.json`.
+
+        Raises:
+            ValueError: the folder is missing or incomplete, or of another schema version.
+        """
+        path = f"{directory}/{DATASET_FILE}"
+        if not tf.io.gfile.exists(path):
+            raise ValueError(
+                f"{directory} holds no complete dataset ({DATASET_FILE} is missing): "
+                "make it with python -m beam_pipelines.prepare_corpus, or run that again if it was interrupted"
+            )
+        try:
+            with tf.io.gfile.GFile(path) as file:
+                content = json.loads(file.read())
+            version = content["schema_version"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a dataset description ({error!r}): make the dataset again") from error
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}: make it again")
+        known = {field.name for field in dataclasses.fields(cls)}
+        content = {name: value for name, value in content.items() if name in known}
+        content["splits"] = {
+            name: Split(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
+            for name, split in content["splits"].items()
+        }
+        return cls(**content)
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes `directory/dataset.json` in one step; call it after everything else is in place."""
+        content = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        write_atomically(f"{directory}/{DATASET_FILE}", content=json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+    def split(self, name: str) -> Split:
+        """The split called `name`; ValueError with the ones there are."""
+        if name not in self.splits:
+            raise ValueError(f"no split {name!r} in this dataset, it has: {', '.join(sorted(self.splits)) or 'none'}")
+        return self.splits[name]
+
+    def shard_paths(self, directory: str | os.PathLike, split: str) -> list[str]:
+        """Full paths of the shards of `split`, in order; ValueError where one is missing or of another size."""
+        paths = []
+        for shard in self.split(split).shards:
+            path = f"{directory}/{shard.file}"
+            size = tf.io.gfile.stat(path).length if tf.io.gfile.exists(path) else None
+            if size != shard.bytes:
+                state = "is missing" if size is None else f"has {size} bytes"
+                raise ValueError(f"{path} {state}, {DATASET_FILE} says {shard.bytes} bytes: make the dataset again")
+            paths.append(path)
+        return paths
+
+
+def shard_file(split: str, *, index: int, num_shards: int) -> str:
+    """Name of a shard, relative to the dataset: `dev/dev-00000-of-00004.tfrecord`."""
+    return f"{split}/{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
+
+
+def write_shard(directory: str | os.PathLike, *, file: str, records: Iterable[bytes]) -> Shard:
+    """Writes `records` to `directory/file`: to a temporary name first, renamed when complete.
+
+    The temporary name is the same each time, so a run that was killed leaves nothing that the next does not replace.
+    """
+    path = f"{directory}/{file}"
+    temporary = path + TEMPORARY_SUFFIX
+    tf.io.gfile.makedirs(path.rpartition("/")[0])
+    count = 0
+    with tf.io.TFRecordWriter(temporary) as writer:
+        for record in records:
+            writer.write(record)
+            count += 1
+    size = tf.io.gfile.stat(temporary).length
+    sha256 = file_sha256(temporary)
+    tf.io.gfile.rename(temporary, path, overwrite=True)
+    return Shard(file=file, records=count, bytes=size, sha256=sha256)
+
+
+def read_shard(path: str | os.PathLike) -> Iterator[bytes]:
+    """The serialised records of one shard, in order; tf.errors.DataLossError where the file is damaged."""
+    yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+
+
+def write_atomically(path: str | os.PathLike, *, content: str) -> None:
+    """Writes a small text file so that a reader sees all of it or the old one."""
+    temporary = f"{path}{TEMPORARY_SUFFIX}"
+    tf.io.gfile.makedirs(temporary.rpartition("/")[0] or ".")
+    with tf.io.gfile.GFile(temporary, "w") as file:
+        file.write(content)
+    tf.io.gfile.rename(temporary, str(path), overwrite=True)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with tf.io.gfile.GFile(str(path), "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
