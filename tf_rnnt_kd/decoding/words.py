@@ -1,0 +1,72 @@
+"""Tokens of a search -> words with end times and confidence, by plain TensorFlow operations."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+WORD_START = "\u2581"
+
+
+class Words(NamedTuple):
+    """Words of B utterances, W of the longest.
+
+    words: string [B, W], '' beyond num_words.
+    num_words: int32 [B].
+    word_end_seconds: float32 [B, W], when the search has emitted the whole word: the end of the encoder frame at which
+      its last token came.
+    word_confidence: float32 [B, W], the lowest confidence of the word's tokens: one wrong token makes a wrong word.
+    """
+
+    words: tf.Tensor
+    num_words: tf.Tensor
+    word_end_seconds: tf.Tensor
+    word_confidence: tf.Tensor
+
+
+def words_from_tokens(tokens, *, num_tokens, token_frames, token_confidence, pieces, frame_seconds):
+    """Joins tokens to words at the mark U+2581.
+
+    A piece that begins with the mark begins a word, and so does each utterance's first token. A mark that no letter
+    follows gives no word.
+
+    Args:
+      tokens, token_frames: int32 [B, U]; token_confidence: float32 [B, U]; num_tokens: int32 [B], from greedy_decode.
+      pieces: V strings, U+2581 for the beginning of a word.
+      frame_seconds: length of an encoder frame.
+
+    Returns:
+      Words.
+    """
+    starts = tf.constant([piece.startswith(WORD_START) for piece in pieces])
+    letters = tf.constant([piece.replace(WORD_START, "") for piece in pieces])
+    batch, width = tf.unstack(tf.shape(tokens))
+    valid = tf.sequence_mask(num_tokens, width)
+    begins = (tf.gather(starts, tokens) | (tf.range(width)[None, :] == 0)) & valid
+    rows = tf.broadcast_to(tf.range(batch)[:, None], tf.shape(tokens))
+    # From here one list of all tokens, and of all words in it.
+    rows, begins, tokens, frames, confidence = (
+        tf.boolean_mask(x, valid) for x in (rows, begins, tokens, token_frames, token_confidence)
+    )
+    word_of_token = tf.cumsum(tf.cast(begins, tf.int32)) - 1
+    count = tf.reduce_sum(tf.cast(begins, tf.int32))
+    # unsorted_segment_join fails on no input at all; the empty word added here is dropped with the others.
+    words = tf.strings.unsorted_segment_join(
+        tf.concat([tf.gather(letters, tokens), [""]], 0), tf.concat([word_of_token, [count]], 0), count + 1
+    )[:-1]
+    word_rows = tf.math.unsorted_segment_max(rows, word_of_token, count)
+    end_seconds = tf.cast(tf.math.unsorted_segment_max(frames, word_of_token, count) + 1, tf.float32) * frame_seconds
+    word_confidence = tf.math.unsorted_segment_min(confidence, word_of_token, count)
+    kept = tf.strings.length(words) > 0
+    word_rows, words, end_seconds, word_confidence = (
+        tf.boolean_mask(x, kept) for x in (word_rows, words, end_seconds, word_confidence)
+    )
+
+    def by_utterance(values, default):
+        return tf.RaggedTensor.from_value_rowids(values, word_rows, nrows=batch, validate=False).to_tensor(default)
+
+    return Words(
+        words=by_utterance(words, ""),
+        num_words=tf.math.unsorted_segment_sum(tf.ones_like(word_rows), word_rows, batch),
+        word_end_seconds=by_utterance(end_seconds, 0.0),
+        word_confidence=by_utterance(word_confidence, 0.0),
+    )
