@@ -1,0 +1,164 @@
+"""What is read back is compared with float64 softmaxes of the logits that went in."""
+
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_rnnt_kd.records import codecs
+
+
+def log_softmax(logits):
+    logits = np.asarray(logits, np.float64)
+    return logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True)) - logits.max(
+        -1, keepdims=True
+    )
+
+
+def random_nodes(seed, *, num_frames=40, num_labels=9, spread=12.0):
+    """Exact log-probs [T, U+1, 3], spread over the whole simplex to its corners; no label mass at u = U."""
+    logits = np.random.default_rng(seed).uniform(-spread / 2, spread / 2, [num_frames, num_labels + 1, 3])
+    logits[:, -1, 1] = -np.inf
+    return log_softmax(logits)
+
+
+def encode(nodes, **kwargs):
+    return codecs.encode_collapsed(nodes[..., 0], label=nodes[..., 1], rest=nodes[..., 2], **kwargs)
+
+
+def kl(exact, stored):
+    probability = np.exp(exact)
+    return (probability * np.subtract(exact, stored, where=probability > 0, out=np.zeros_like(exact))).sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("bits", "mean_kl", "largest_kl", "log_prob_error"), [(8, 1.1e-5, 1.3e-4, 0.016), (16, 2e-10, 5e-8, 6.2e-5)]
+)
+def test_the_error_is_what_the_docstring_says(bits, mean_kl, largest_kl, log_prob_error):
+    nodes = random_nodes(0, num_frames=2000, num_labels=9, spread=24.0)
+    stored = codecs.decode_collapsed(encode(nodes, bits=bits), num_frames=2000, num_labels=9).astype(np.float64)
+    divergence = kl(nodes, stored)
+    assert divergence.mean() < mean_kl
+    assert divergence.max() < largest_kl
+    exact = np.where(np.isinf(nodes), codecs.IMPOSSIBLE, nodes)
+    assert (np.abs(stored - exact) <= log_prob_error * (1 + np.abs(exact))).all()
+    np.testing.assert_allclose(np.exp(stored).sum(-1), 1.0, atol=3e-7)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_numpy_and_graph_read_the_same(bits):
+    nodes = random_nodes(1)
+    encoded = encode(nodes, bits=bits)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string), *[tf.TensorSpec([], tf.int64)] * 2])
+    def decode(encoded, num_frames, num_labels):
+        return codecs.decode_collapsed_tf(encoded, num_frames=num_frames, num_labels=num_labels)
+
+    in_graph = decode(encoded, 40, 9).numpy()
+    assert in_graph.dtype == np.float32
+    np.testing.assert_allclose(in_graph, codecs.decode_collapsed(encoded, num_frames=40, num_labels=9), atol=2e-5)
+    (mapped,) = tf.data.Dataset.from_tensors(encoded).map(lambda one: decode(one, 40, 9)).as_numpy_iterator()
+    np.testing.assert_array_equal(mapped, in_graph)
+
+
+def test_the_layout_is_the_documented_one():
+    nodes = log_softmax([[[1.0, -1.0, 0.0], [0.5, -np.inf, 0.0]], [[0.0, 20.0, -200.0], [-2.0, -np.inf, 1.0]]])
+    encoded = encode(nodes)
+    assert encoded[0] == 8
+    codes = np.frombuffer(zlib.decompress(encoded[1:]), np.int8).reshape(2, 2, 2)
+
+    def code(log_odds):
+        return round(127 * np.arcsinh(np.clip(log_odds, -32, 32)) / np.arcsinh(32.0))
+
+    assert codes[0, 0, 0] == code(1.0 - np.log(np.exp(-1.0) + 1.0))
+    assert codes[1, 0, 0] == code(-1.0)
+    assert codes[0, 0, 1] == code(0.5)
+    assert codes[1, 1, 0] == 127
+    assert codes[1, :, 1].tolist() == [0, 0]
+
+
+def test_a_confident_node_keeps_its_small_masses():
+    """In float32 1 - p_blank - p_label is 0 here; the stored masses are right to their order of magnitude."""
+    exact = np.log([[[1 - 1.01e-8, 1e-8, 1e-10], [1 - 1e-9, 0.0, 1e-9]]], where=[[[1, 1, 1], [1, 0, 1]]],
+                   out=np.full([1, 2, 3], -np.inf))
+    stored = codecs.decode_collapsed(encode(exact), num_frames=1, num_labels=1)
+    np.testing.assert_allclose(stored[0, 0, 1:], exact[0, 0, 1:], atol=0.4)
+    np.testing.assert_allclose(stored[0, 1, 2], exact[0, 1, 2], atol=0.4)
+    assert stored[0, 1, 1] == np.float32(codecs.IMPOSSIBLE)
+
+
+def test_extreme_nodes_stay_finite():
+    nodes = np.array([[[0.0, -np.inf, -np.inf], [0.0, np.nan, -np.inf]], [[-1e4, 0.0, -1e4], [-np.inf, 3.0, 0.0]]])
+    for bits in (8, 16):
+        stored = codecs.decode_collapsed(encode(nodes, bits=bits), num_frames=2, num_labels=1)
+        assert np.isfinite(stored).all()
+        np.testing.assert_allclose(stored[0, :, 0], 0.0, atol=1e-6)
+        np.testing.assert_allclose(stored[1, 0], [-32, 0, -32], atol=0.5)
+        assert stored[1, 1, 2] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_only_proportions_are_stored():
+    nodes = random_nodes(2)
+    assert encode(nodes) == encode(nodes + 0.7)
+
+
+def test_the_sum_over_alignments_survives():
+    """log P(y given x) of a 60 x 8 lattice, summed in float64, from the stored nodes and from the exact ones."""
+    def full_sum(nodes):
+        alpha = np.full(nodes.shape[:2], -np.inf)
+        for t in range(nodes.shape[0]):
+            for u in range(nodes.shape[1]):
+                arcs = [0.0] if t == u == 0 else []
+                arcs += [alpha[t - 1, u] + nodes[t - 1, u, 0]] if t else []
+                arcs += [alpha[t, u - 1] + nodes[t, u - 1, 1]] if u else []
+                alpha[t, u] = np.logaddexp.reduce(arcs)
+        return alpha[-1, -1] + nodes[-1, -1, 0]
+
+    nodes = random_nodes(3, num_frames=60, num_labels=8, spread=8.0)
+    exact = full_sum(nodes)
+    for bits, tolerance in ((8, 0.2), (16, 1e-3)):
+        stored = codecs.decode_collapsed(encode(nodes, bits=bits), num_frames=60, num_labels=8)
+        assert abs(full_sum(stored.astype(np.float64)) - exact) < tolerance
+
+
+def test_damage_is_reported():
+    nodes = random_nodes(4, num_frames=3, num_labels=2)
+    encoded = encode(nodes)
+    with pytest.raises(ValueError, match="bits must be 8 or 16, got 4"):
+        encode(nodes, bits=4)
+    with pytest.raises(ValueError, match=r"must all be \[T, U\+1\]"):
+        codecs.encode_collapsed(nodes[..., 0], label=nodes[:, :1, 1], rest=nodes[..., 2])
+    with pytest.raises(ValueError, match=r"node \(t=1, u=0\) has log mass nan"):
+        codecs.encode_collapsed(
+            np.where(np.arange(3)[:, None] == 1, np.nan, nodes[..., 0]), label=nodes[..., 1], rest=nodes[..., 2]
+        )
+    with pytest.raises(ValueError, match="a collapsed lattice of 9 nodes, expected 4 x 3"):
+        codecs.decode_collapsed(encoded, num_frames=4, num_labels=2)
+    with pytest.raises(ValueError, match="damaged"):
+        codecs.decode_collapsed(encoded[:-6], num_frames=3, num_labels=2)
+    with pytest.raises(ValueError, match="not a collapsed lattice"):
+        codecs.decode_collapsed(b"", num_frames=3, num_labels=2)
+    for broken, frames in ((encoded[:-6], 3), (b"\x07" + encoded[1:], 3), (encoded, 4)):
+        with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.DataLossError)):
+            codecs.decode_collapsed_tf(tf.constant(broken), num_frames=frames, num_labels=2)
+
+
+def test_bfloat16_rounds_to_nearest_even():
+    values = np.random.default_rng(5).normal(size=[7, 3]).astype(np.float32)
+    values[0] = [0.0, -1.5, 1 + 2.0**-8]
+    encoded = codecs.encode_bfloat16(values)
+    assert len(encoded) == 2 * values.size
+    # The definition, in integers: add half a step, or one less where the kept part is even, and cut.
+    raw = values.view(np.uint32).astype(np.uint64)
+    expected = ((raw + 0x7FFF + ((raw >> 16) & 1)) >> 16 << 16).astype(np.uint32).view(np.float32)
+    np.testing.assert_array_equal(codecs.decode_bfloat16(encoded, shape=(7, 3)), expected)
+    np.testing.assert_array_equal(codecs.decode_bfloat16_tf(tf.constant(encoded), shape=[7, 3]).numpy(), expected)
+    assert (np.abs(expected - values) <= np.abs(values) * 2.0**-8).all()
+
+
+def test_bfloat16_refuses_what_it_cannot_hold():
+    with pytest.raises(ValueError, match=r"non-finite values in an array of \(2,\)"):
+        codecs.encode_bfloat16(np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="2 bfloat16 values, expected 6"):
+        codecs.decode_bfloat16(codecs.encode_bfloat16(np.zeros(2)), shape=(2, 3))
