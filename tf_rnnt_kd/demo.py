@@ -1,0 +1,227 @@
+"""The whole way, from audio files to a served student: each stage is a binary of its own, this one only calls them.
+
+    python -m tf_rnnt_kd.demo --workdir=demo_run                       # on speech that it synthesises itself
+    python -m tf_rnnt_kd.demo --workdir=demo_run --corpus=DIR          # LibriSpeech layout, with the four splits
+                                                                       # train-labeled, train-unlabeled, dev, test
+
+Started again it goes on where it stopped, wherever it was killed: the stages themselves know what they have finished;
+stages.json in the work folder only spares their start. All commands are printed, and kept in commands.jsonl.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from tf_rnnt_kd.stages import Runner, Stage, StageError, exclusive, write_atomically
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", "demo_run", "Folder for everything that is made.")
+flags.DEFINE_string("corpus", None, "Folder with the four splits in LibriSpeech layout; synthesised if not given.")
+flags.DEFINE_multi_string("synthesize_flag", [], "Passed on to synthesize_corpus, e.g. --synthesize_flag=--hours=0.1")
+flags.DEFINE_multi_string("teacher_flag", [], "Passed on to the teacher's training.")
+flags.DEFINE_multi_string("student_flag", [], "Passed on to each student's training.")
+
+LABELLED, UNLABELLED, DEV, TEST = SPLITS = ("train-labeled", "train-unlabeled", "dev", "test")
+STUDENTS = {  # variant of configs/demo_student.py: title
+    "labeled": "Student on the labelled split alone",
+    "hard": "Student with hard pseudo-labels",
+    "distill": "Student with hard pseudo-labels and collapsed soft distillation",
+}
+BASELINE = "student-labeled"
+_PROJECT = Path(__file__).resolve().parents[1]
+_TRANSCRIBED_FILES = 3
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
+    try:
+        workdir = Path(FLAGS.workdir)
+        with exclusive(workdir):
+            corpus = _claim_corpus(workdir)
+            Runner(workdir, stages=lambda: plan(workdir, corpus=corpus)).run()
+        sys.stdout.write(f"\nThe report: {workdir / 'report.html'}\n")
+    except StageError as error:
+        sys.stderr.write(f"demo: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\ndemo: interrupted; the same command goes on from here\n")
+        return 130
+    return 0
+
+
+def plan(workdir: Path, *, corpus: Path | None) -> list[Stage]:
+    """The stages in order. What depends on results (which student is best) is a placeholder until they are there."""
+    records, tokenizer, results = f"{workdir}/records", f"{workdir}/tokenizer", f"{workdir}/results"
+    teacher, exported_teacher = f"{workdir}/teacher", f"{workdir}/exported/teacher"
+    pseudo, soft = f"{workdir}/pseudo_labels", f"{workdir}/soft_labels"
+    stages = []
+    if corpus is None:
+        corpus = workdir / "corpus"
+        arguments = ("tf_rnnt_kd.synthesize_corpus", f"--output={corpus}", *FLAGS.synthesize_flag)
+        stages.append(Stage("synthesize", "Synthesise a corpus", "corpus", arguments))
+    prepare = (
+        "beam_pipelines.prepare_corpus",
+        f"--input={corpus}",
+        f"--output={records}",
+        f"--splits={','.join(SPLITS)}",
+    )
+    pieces = ("tf_rnnt_kd.train_tokenizer", f"--records={records}", f"--split={LABELLED}", f"--output={tokenizer}")
+    stages += [
+        Stage("prepare", "Audio files to utterance records", "corpus", prepare),
+        Stage("tokenizer", "Train the tokenizer", "training", pieces),
+        _training("teacher", "Train the teacher (full context) on the labelled split", config="demo_teacher.py",
+                  workdir=workdir, train=[f"{records}:{LABELLED}"], extra=FLAGS.teacher_flag),
+        Stage("export-teacher", "Export the teacher", "export", (
+            "tf_rnnt_kd.export", f"--workdir={teacher}", f"--output={exported_teacher}")),
+        _labelling("pseudo-labels", "The teacher labels the unlabelled split", workdir=workdir, split=UNLABELLED,
+                   output=pseudo, targets="hypothesis"),
+        _labelling("soft-labels", "The teacher's lattices for the labelled split", workdir=workdir, split=LABELLED,
+                   output=soft, targets="reference"),
+    ]  # fmt: skip
+    train = {
+        "labeled": [f"{records}:{LABELLED}"],
+        "hard": [f"{records}:{LABELLED}", f"{pseudo}:{UNLABELLED}"],
+        "distill": [f"{soft}:{LABELLED}", f"{pseudo}:{UNLABELLED}"],
+    }
+    for variant, title in STUDENTS.items():
+        stages.append(
+            _training(f"student-{variant}", title, config=f"demo_student.py:{variant}", workdir=workdir,
+                      train=train[variant], extra=FLAGS.student_flag)
+        )  # fmt: skip
+    systems = ["teacher", *(f"student-{variant}" for variant in STUDENTS)]
+    for name in systems:
+        arguments = (f"--workdir={workdir}/{name}", f"--records={records}", f"--split={TEST}", f"--name={name}")
+        compare = () if name in ("teacher", BASELINE) else (f"--compare={results}/{BASELINE}.json",)
+        arguments = ("tf_rnnt_kd.evaluate", *arguments, *compare, f"--json={results}/{name}.json")
+        stages.append(Stage(f"evaluate-{name}", f"Measure {name} on {TEST}", "evaluation", arguments))
+    best = best_student(workdir)
+    exported_student = f"{workdir}/exported/{best}"
+    listen = [f"--saved_model={exported_student}", *_some_files(corpus / TEST)]
+    report = (
+        "tf_rnnt_kd.report",
+        "--results=" + ",".join(f"{results}/{name}.json" for name in systems),
+        f"--baseline={BASELINE}",
+        "--trainings=" + ",".join(f"{workdir}/{name}" for name in systems),
+        f"--pseudo_labels={pseudo},{soft}",
+        f"--teacher={exported_teacher}",
+        f"--student={exported_student}",
+        f"--records={records}",
+        f"--split={TEST}",
+        f"--commands={workdir}/commands.jsonl",
+        f"--output={workdir}",
+    )
+    return [
+        *stages,
+        Stage("export-student", f"Export the best student on {DEV}: {best}", "export", (
+            "tf_rnnt_kd.export", f"--workdir={workdir}/{best}", f"--output={exported_student}")),
+        Stage("transcribe", "Transcribe some files with it", "export", ("tf_rnnt_kd.transcribe", *listen), always=True),
+        Stage("report", "Write the report", "report", report, always=True),
+    ]  # fmt: skip
+
+
+def best_student(workdir: Path) -> str:
+    """Name of the student with the lowest word error rate on dev; `BEST` before all of them are trained."""
+    rates = {}
+    for variant in STUDENTS:
+        path = workdir / f"student-{variant}" / "best" / "best.json"
+        if not path.exists() or not (workdir / f"student-{variant}" / "done.json").exists():
+            return "BEST"
+        rates[f"student-{variant}"] = json.loads(path.read_text())["dev_wer"]
+    return min(rates, key=rates.__getitem__)
+
+
+def _training(name: str, title: str, *, config: str, workdir: Path, train: list[str], extra: list[str]) -> Stage:
+    arguments = (
+        "tf_rnnt_kd.train",
+        f"--config={_config_folder()}/{config}",
+        f"--workdir={workdir}/{name}",
+        "--train=" + ",".join(train),
+        f"--dev={workdir}/records:{DEV}",
+        f"--tokenizer={workdir}/tokenizer",
+        *extra,
+    )
+    return Stage(name, title, "training", arguments)
+
+
+def _labelling(key: str, title: str, *, workdir: Path, split: str, output: str, targets: str) -> Stage:
+    arguments = (
+        "beam_pipelines.pseudo_label",
+        f"--records={workdir}/records",
+        f"--split={split}",
+        f"--teacher={workdir}/exported/teacher",
+        f"--output={output}",
+        "--artifacts=hard,collapsed,factored",
+        f"--targets={targets}",
+    )
+    return Stage(key, title, "pseudo_labels", arguments)
+
+
+def _config_folder() -> Path:
+    """As short as it can be said from here."""
+    folder = _PROJECT / "configs"
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def _some_files(folder: Path) -> list[str]:
+    """The first file of some speakers."""
+    speakers = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    firsts = [next(iter(sorted(speaker.rglob("*.flac"))), None) for speaker in speakers[:_TRANSCRIBED_FILES]]
+    return [str(path) for path in firsts if path]
+
+
+def _claim_corpus(workdir: Path) -> Path | None:
+    """The corpus to use, None where it is to be synthesised.
+
+    Raises:
+      StageError: it lacks a split, or the work folder was made from another corpus.
+    """
+    corpus = Path(FLAGS.corpus) if FLAGS.corpus else None
+    if corpus is not None:
+        _check_splits(corpus)
+    claim = {"corpus": str(corpus.resolve()), "files": _fingerprint(corpus)} if corpus else {"corpus": "synthesised"}
+    path = workdir / "corpus.json"
+    if not path.exists():
+        write_atomically(path, content=json.dumps(claim))
+    made_from = json.loads(path.read_text())
+    if made_from != claim:
+        same = made_from["corpus"] == claim["corpus"]
+        raise StageError(
+            f"{workdir} was made from {'an earlier state of ' if same else ''}{made_from['corpus']}, not from "
+            f"{'the present ' if same else ''}{claim['corpus']}: choose another folder (make demo WORKDIR=DIR), "
+            "or remove this one"
+        )
+    return corpus
+
+
+def _check_splits(corpus: Path) -> None:
+    if not corpus.is_dir():
+        raise StageError(f"--corpus={corpus} is not a folder")
+    missing = [split for split in SPLITS if not (corpus / split).is_dir()]
+    if missing:
+        raise StageError(
+            f"{corpus} lacks the split{'s' if len(missing) > 1 else ''} {', '.join(missing)}: a corpus for the demo "
+            f"has the folders {', '.join(SPLITS)} in LibriSpeech layout (SPEAKER/CHAPTER/*.flac and *.trans.txt)"
+        )
+    mute = [split for split in SPLITS if split != UNLABELLED and not any((corpus / split).rglob("*.trans.txt"))]
+    if mute:
+        raise StageError(
+            f"{corpus}: no transcripts (*.trans.txt) in {', '.join(mute)}; only {UNLABELLED} may lack them"
+        )
+
+
+def _fingerprint(corpus: Path) -> str:
+    """Names and sizes of all files in the four splits."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for path in sorted((corpus / split).rglob("*")):
+            if path.is_file():
+                digest.update(f"{path.relative_to(corpus)} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    app.run(main)

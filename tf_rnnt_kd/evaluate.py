@@ -1,0 +1,108 @@
+"""Measures a recogniser: word error rate with its interval, kinds of errors, speed, size and emission delay.
+
+    python -m tf_rnnt_kd.evaluate --saved_model=exported/student --corpus=LibriSpeech/test-clean --json=student.json
+    python -m tf_rnnt_kd.evaluate --workdir=run/student --records=run/records --split=test --compare=baseline.json
+
+The corpus is any folder in LibriSpeech layout (`*.trans.txt` beside the audio; `alignments.tsv` in the split's folder,
+if there is one, gives the emission delay), or a dataset of records. With --compare, results of other systems on the
+same utterances (their --json files), it prints the paired probability of improvement over each (Bisani and Ney 2004).
+Audio that cannot be used is counted by reason, listed, and kept in the JSON file.
+"""
+
+import json
+import sys
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export).")
+flags.DEFINE_string("workdir", None, "A training's folder: its best weights are measured.")
+flags.DEFINE_string("corpus", None, "A folder in LibriSpeech layout.")
+flags.DEFINE_string("records", None, "A dataset of records (beam_pipelines.prepare_corpus).")
+flags.DEFINE_string("split", "", "Which split of the corpus or the records.")
+flags.DEFINE_string("name", "", "Name of the system in tables; the last part of its path if not given.")
+flags.DEFINE_list("compare", [], "Results (JSON files) of other systems on the same utterances.")
+flags.DEFINE_string("json", None, "Where to write the result.")
+flags.DEFINE_integer("batch_size", 16, "Utterances at once, at most.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Of the bootstrap.")
+flags.DEFINE_boolean("print_hypotheses", False, "Also print each reference and hypothesis that differ.")
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
+    try:
+        _evaluate()
+    except ValueError as error:
+        sys.stderr.write(f"evaluate: {error}\n")
+        return 1
+    return 0
+
+
+def _evaluate() -> None:
+    if bool(FLAGS.saved_model) == bool(FLAGS.workdir):
+        raise ValueError("name one system: --saved_model=DIR or --workdir=DIR")
+    if bool(FLAGS.corpus) == bool(FLAGS.records):
+        raise ValueError("name what to measure on: --corpus=DIR (audio) or --records=DIR --split=NAME")
+    if FLAGS.records and not FLAGS.split:
+        raise ValueError("--records needs --split=NAME")
+
+    # Here, so that --help and mistakes in flags answer at once.
+    from tqdm import tqdm
+
+    from tf_rnnt_kd.evaluation import corpus as corpora
+    from tf_rnnt_kd.evaluation import results, systems
+
+    others = [results.Result.load(path) for path in FLAGS.compare]
+    path = (FLAGS.saved_model or FLAGS.workdir).rstrip("/")
+    if FLAGS.corpus:
+        corpus = corpora.FolderCorpus(FLAGS.corpus, split=FLAGS.split)
+    else:
+        corpus = corpora.RecordCorpus(FLAGS.records, split=FLAGS.split)
+    system = systems.load_saved_model(path) if FLAGS.saved_model else systems.load_workdir(path)
+
+    with tqdm(total=corpus.size, unit=" utterances", disable=None) as bar:
+        pairs, speed = systems.transcribe(
+            system, utterances=corpus, batch_size=FLAGS.batch_size, progress=lambda count: bar.update(count)
+        )
+    result = results.score(
+        pairs,
+        name=FLAGS.name or path.split("/")[-1],
+        system=path,
+        parameters=system.num_parameters,
+        corpus=corpus,
+        speed=speed,
+        seed=FLAGS.seed,
+    )
+    results.compare(result, others=others, seed=FLAGS.seed)
+    if FLAGS.json:
+        result.save(FLAGS.json)
+    _print(result, others=others, table=results.format_table([result, *others]))
+
+
+def _print(result, *, others, table: str) -> None:
+    out = sys.stdout.write
+    if FLAGS.print_hypotheses:
+        for row in result.per_utterance:
+            if row["reference"] != row["hypothesis"]:
+                out(f"{row['id']}\n  reference   {row['reference']}\n  hypothesis  {row['hypothesis']}\n")
+    out(f"\n{table}\n\n")
+    for other in others:
+        out(f"probability of improvement over {other.name}: {result.improvement[other.name]:.4f} (paired bootstrap)\n")
+    if result.real_time_factor is not None:
+        out(f"RTF: {result.real_time_factor_method}\n")
+    if result.delay is not None:
+        out(
+            "delay: end of the word's emission less its end in the audio, {words} correct words: mean {mean:.3f} s, "
+            "median {p50:.3f} s, 90 % below {p90:.3f} s\n".format(**result.delay)
+        )
+    out(f"{result.found} utterances found, {result.utterances} scored, {result.found - result.utterances} refused")
+    out(f": {json.dumps(result.refused)}\n" if result.refused else "\n")
+    for item in result.refused_utterances[:20]:
+        out(f"  {item['reason']}: {item['error']}\n")
+    if len(result.refused_utterances) > 20:
+        out(f"  ... and {len(result.refused_utterances) - 20} more{', in ' + FLAGS.json if FLAGS.json else ''}\n")
+
+
+if __name__ == "__main__":
+    app.run(main)
