@@ -1,0 +1,96 @@
+"""What a training step offers to the losses; what several of them derive is computed once and only if one asks."""
+
+import functools
+
+import tensorflow as tf
+
+from tf_rnnt_kd import lattice
+
+
+class LossInputs:
+    """Tensors of one batch, by the names that the losses' parameters have.
+
+    Make one per step, inside the function that is traced; every tensor of the teacher loses its gradient here.
+
+    Attributes:
+      student: NodeLogProbs [B, T, U+1].
+      logit_lengths: [B] int32, student frames.
+      label_lengths: [B] int32, labels.
+      teacher: NodeLogProbs [B, T, U+1] over the same labels and frames, or None.
+      teacher_log_prob: [B] log P_T(y|x); if not given, summed over the teacher's nodes.
+      node_weights: [B, T, U+1] weights of the teacher's nodes, or None.
+      student_log_probs, teacher_log_probs: [B, N] log P(y^n|x) of N hypotheses, or None.
+      hypothesis_mask: [B, N] bool, which hypotheses exist, or None for all.
+      student_log_prob, student_occupancies, teacher_occupancies: derived.
+    """
+
+    NAMES = (
+        "student",
+        "teacher",
+        "logit_lengths",
+        "label_lengths",
+        "node_weights",
+        "student_log_prob",
+        "teacher_log_prob",
+        "student_occupancies",
+        "teacher_occupancies",
+        "student_log_probs",
+        "teacher_log_probs",
+        "hypothesis_mask",
+    )
+
+    def __init__(
+        self,
+        student,
+        *,
+        logit_lengths,
+        label_lengths,
+        teacher=None,
+        teacher_log_prob=None,
+        node_weights=None,
+        student_log_probs=None,
+        teacher_log_probs=None,
+        hypothesis_mask=None,
+    ):
+        self.student = student
+        self.logit_lengths = logit_lengths
+        self.label_lengths = label_lengths
+        self.teacher = _constant(teacher)
+        self.node_weights = _constant(node_weights)
+        self.student_log_probs = student_log_probs
+        self.teacher_log_probs = _constant(teacher_log_probs)
+        self.hypothesis_mask = hypothesis_mask
+        self._teacher_log_prob = _constant(teacher_log_prob)
+
+    @property
+    def teacher_log_prob(self):
+        if self._teacher_log_prob is not None or self.teacher is None:
+            return self._teacher_log_prob
+        return self._teacher_sums[0]
+
+    @property
+    def teacher_occupancies(self):
+        return None if self.teacher is None else self._teacher_sums[1]
+
+    @property
+    def student_log_prob(self):
+        return self._student_sums[0]
+
+    @property
+    def student_occupancies(self):
+        return self._student_sums[1]
+
+    @functools.cached_property
+    def _student_sums(self):
+        return self._sums(self.student)
+
+    @functools.cached_property
+    def _teacher_sums(self):
+        return _constant(self._sums(self.teacher))
+
+    def _sums(self, nodes):
+        return lattice.forward_backward(nodes, logit_lengths=self.logit_lengths, label_lengths=self.label_lengths)
+
+
+def _constant(structure):
+    return None if structure is None else tf.nest.map_structure(tf.stop_gradient, structure)

@@ -1,0 +1,190 @@
+"""All losses by name, and any weighted sum of them from a config.
+
+    objective = Objective({
+        "rnnt": {"weight": 1.0, "fastemit_lambda": 0.001},
+        "collapsed": {"weight": 0.01, "shift": 2, "adaptive": {"sharpness": 1.0}},
+    })
+    inputs = LossInputs(student_nodes, teacher=teacher_nodes, logit_lengths=..., label_lengths=...)
+    total, terms = objective(inputs)                        # [B], {"rnnt": [B], "collapsed": [B]}
+
+A term is a dict of the loss's own options and of up to three reserved keys: `weight` (default 1), `loss` (the
+registered name; default the term's key, so that one loss can appear twice under two keys) and `adaptive` (the options
+of `self_adaptive_weight`, which then multiplies the term per utterance). Unknown names and options are ValueErrors when
+the Objective is made, missing tensors when it is called; `objective.needs` says beforehand which it will ask for.
+
+The uniform signature behind this: a loss is a plain function; the parameters whose names are in `LossInputs.NAMES` are
+filled from there (those without a default are what the loss needs), all others are its options; it returns [B]. To add
+a loss, write such a function in a file of its own and add one line to the table at the end of this file.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_rnnt_kd.losses.adaptive import self_adaptive_weight
+from tf_rnnt_kd.losses.collapsed import collapsed
+from tf_rnnt_kd.losses.inputs import LossInputs
+from tf_rnnt_kd.losses.rnnt import rnnt
+
+_RESERVED = ("weight", "loss", "adaptive")
+
+
+class Loss(NamedTuple):
+    """A registered loss.
+
+    name: its name in configs.
+    help: one line.
+    function: the function, see the module's docstring.
+    needs: names in LossInputs.NAMES that must be there.
+    uses: these and the optional ones.
+    options: {option: default}.
+    """
+
+    name: str
+    help: str
+    function: object
+    needs: tuple
+    uses: tuple
+    options: dict
+
+    def __call__(self, inputs, **options):
+        """[B] of these LossInputs."""
+        self.check_options(options)
+        given = {name: getattr(inputs, name) for name in self.uses}
+        missing = [name for name in self.needs if given[name] is None]
+        if missing:
+            raise ValueError(
+                f"the loss {self.name!r} needs {', '.join(missing)}: give them to LossInputs, or drop the loss"
+            )
+        return self.function(**given, **options)
+
+    def check_options(self, options):
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise ValueError(
+                f"the loss {self.name!r} has no option {', '.join(unknown)}; it has "
+                f"{', '.join(sorted(self.options)) or 'none'}, beside {', '.join(_RESERVED)}"
+            )
+
+
+class Objective:
+    """A weighted sum of registered losses; see the module's docstring."""
+
+    def __init__(self, terms):
+        """
+        Args:
+          terms: mapping of key -> mapping (a dict or an ml_collections.ConfigDict).
+
+        Raises:
+          ValueError: for an unknown loss or option, or a weight that is not a finite number.
+        """
+        self._terms = {}
+        for key, term in terms.items():
+            if not isinstance(term, Mapping) and not hasattr(term, "items"):
+                raise ValueError(f"the term {key!r} must be a mapping such as {{'weight': 1.0}}, got {term!r}")
+            options = dict(term.items())
+            weight, adaptive = options.pop("weight", 1.0), options.pop("adaptive", None)
+            loss = get(options.pop("loss", key))
+            loss.check_options(options)
+            if not isinstance(weight, (int, float)) or not abs(weight) < float("inf"):
+                raise ValueError(f"the weight of the term {key!r} must be a finite number, got {weight!r}")
+            if adaptive is not None:
+                adaptive = dict(adaptive.items())
+                unknown = sorted(set(adaptive) - {"sharpness"})
+                if unknown:
+                    raise ValueError(
+                        f"`adaptive` of the term {key!r} has no option {', '.join(unknown)}; it has sharpness"
+                    )
+            self._terms[key] = (loss, weight, adaptive, options)
+        if not self._terms:
+            raise ValueError(f"no loss term given; registered losses are {', '.join(names())}")
+
+    @property
+    def weights(self):
+        """{key: weight} as configured."""
+        return {key: term[1] for key, term in self._terms.items()}
+
+    @property
+    def needs(self):
+        """Names of the LossInputs that terms of nonzero weight must have."""
+        live = [term for term in self._terms.values() if term[1]]
+        needed = {name for loss, *_ in live for name in loss.needs}
+        return needed | ({"teacher_log_prob"} if any(adaptive is not None for *_, adaptive, _ in live) else set())
+
+    def __call__(self, inputs: LossInputs, *, weights=None):
+        """
+        Args:
+          inputs: LossInputs.
+          weights: optional {key: number or scalar tensor} that replace the configured weights (schedules).
+
+        Returns:
+          total [B] float32 and {key: [B]}, the unweighted terms. A term whose weight is the number 0 is not computed; a
+          tensor that holds 0 removes the term's every effect, infinities included.
+        """
+        weights = dict(weights or {})
+        unknown = sorted(set(weights) - set(self._terms))
+        if unknown:
+            raise ValueError(f"weights for {', '.join(unknown)}, but the terms are {', '.join(self._terms)}")
+        total, terms = None, {}
+        for key, (loss, weight, adaptive, options) in self._terms.items():
+            weight = weights.get(key, weight)
+            if isinstance(weight, (int, float)) and not weight:
+                continue
+            terms[key] = loss(inputs, **options)
+            weight = tf.cast(weight, terms[key].dtype)
+            if adaptive is not None:
+                weight *= tf.cast(_trust(inputs, adaptive), weight.dtype)
+            term = tf.math.multiply_no_nan(terms[key], weight)
+            total = term if total is None else total + term
+        if total is None:
+            raise ValueError(f"all weights are 0: {', '.join(self._terms)}")
+        return total, terms
+
+
+def _trust(inputs, options):
+    if inputs.teacher_log_prob is None:
+        raise ValueError("an `adaptive` weight needs teacher_log_prob, or the teacher's nodes: give them to LossInputs")
+    return self_adaptive_weight(inputs.teacher_log_prob, inputs.label_lengths, **options)
+
+
+def names():
+    """Registered names, sorted."""
+    return sorted(_REGISTRY)
+
+
+def get(name):
+    """The registered Loss; ValueError with the known names for any other."""
+    if name not in _REGISTRY:
+        raise ValueError(f"no loss is called {name!r}; registered are {', '.join(names())}")
+    return _REGISTRY[name]
+
+
+def describe():
+    """One line per loss: name, help, options with their defaults."""
+    lines = []
+    for name in names():
+        loss = _REGISTRY[name]
+        options = ", ".join(f"{key}={value!r}" for key, value in loss.options.items())
+        lines.append(f"{name}: {loss.help}" + (f" [{options}]" if options else ""))
+    return "\n".join(lines)
+
+
+def _register(name, function, help_line):
+    parameters = inspect.signature(function).parameters
+    uses = tuple(key for key in parameters if key in LossInputs.NAMES)
+    needs = tuple(key for key in uses if parameters[key].default is inspect.Parameter.empty)
+    options = {key: value.default for key, value in parameters.items() if key not in uses}
+    _REGISTRY[name] = Loss(name, help_line, function, needs, uses, options)
+
+
+def _rnnt(student, student_log_prob, *, logit_lengths, label_lengths, fastemit_lambda=0.0):
+    if not fastemit_lambda:
+        return -student_log_prob  # shared with the other losses that use it
+    return rnnt(student, logit_lengths=logit_lengths, label_lengths=label_lengths, fastemit_lambda=fastemit_lambda)
+
+
+_REGISTRY = {}
+_register("rnnt", _rnnt, "-log P(y|x) over all alignments, FastEmit optional")
+_register("collapsed", collapsed, "three-way KL (blank, label, rest) of every node, teacher to student")
