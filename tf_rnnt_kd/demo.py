@@ -156,6 +156,7 @@ def _labelling(key: str, title: str, *, workdir: Path, split: str, output: str, 
         f"--output={output}",
         "--artifacts=hard,collapsed,factored",
         f"--targets={targets}",
+        *([f"--tokenizer={workdir}/tokenizer"] if targets == "reference" else []),
     )
     return Stage(key, title, "pseudo_labels", arguments)
 

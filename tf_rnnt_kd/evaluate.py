@@ -10,6 +10,7 @@ Audio that cannot be used is counted by reason, listed, and kept in the JSON fil
 """
 
 import json
+import os
 import sys
 
 from absl import app, flags
@@ -47,6 +48,7 @@ def _evaluate() -> None:
     if FLAGS.records and not FLAGS.split:
         raise ValueError("--records needs --split=NAME")
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Here, so that --help and mistakes in flags answer at once.
     from tqdm import tqdm
 

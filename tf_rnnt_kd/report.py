@@ -8,6 +8,7 @@ Only --results, --baseline and --output are needed; the page has the parts for w
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def _report() -> None:
     if any(lattice_flags) and not all(lattice_flags):
         raise ValueError("the lattice picture needs all of --teacher, --student and --records")
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Here, so that --help and mistakes in flags answer at once.
     from tf_rnnt_kd.evaluation import report
     from tf_rnnt_kd.evaluation.results import Result, format_table

@@ -103,7 +103,7 @@ def histograms(distributions: Mapping[str, tuple[Sequence[float], Sequence[float
         panels = figure.subplots(1, len(distributions), squeeze=False)[0]
         for axes, (label, (edges, counts)) in zip(panels, distributions.items(), strict=True):
             axes.stairs(counts, edges, fill=True, color=_COLOURS[0])
-            axes.set(xlabel=label, ylabel="number", ylim=(0, None))
+            axes.set(xlabel=label, ylabel="utterances", ylim=(0, None))
         return _svg(figure)
 
 

@@ -22,6 +22,11 @@ img { max-width: 100%; } pre { background: #f6f6f6; padding: .7rem; overflow-x: 
 .note { color: #666; font-size: 13.5px; }
 """
 
+_HISTOGRAMS = {
+    "confidence": "confidence (geometric mean of the tokens')",
+    "log_prob_per_token": "log P of the tokens, per token",
+}
+
 
 def summarise(
     results: Sequence[Result], *, baseline: str, pseudo_labels: Mapping[str, Mapping[str, Any]], seed: int = 0
@@ -169,15 +174,18 @@ def _pseudo_labels(info: Mapping[str, Any]) -> str:
     counts = [[f"{name}", f"{count:,}"] for name, count in (info["counts"] or {}).items()]
     counts += [[f"refused: {name}", f"{count:,}"] for name, count in (info["rejected"] or {}).items()]
     counts += [[f"hours of {name}", f"{split['hours']:.2f}"] for name, split in info["splits"].items()]
+    if "padding_share" in (info["statistics"] or {}):
+        counts.append(["padding in the teacher's batches", f"{100 * info['statistics']['padding_share']:.1f} %"])
     artifacts = [
         [name, f"{content['bytes'] / 1e6:.2f}", f"{content['bytes_per_hour'] / 1e6:.2f}"]
         for name, content in (info["artifacts"] or {}).items()
     ]
     parts = [_table(["utterances", ""], counts), _table(["artifact", "MB", "MB per hour of audio"], artifacts)]
+    statistics = info["statistics"] or {}
     distributions = {
-        name.removesuffix("_histogram").replace("_", " "): (content["edges"], content["counts"])
-        for name, content in (info["statistics"] or {}).items()
-        if isinstance(content, Mapping) and {"edges", "counts"} <= set(content)
+        label: (statistics[name]["edges"], statistics[name]["utterances"])
+        for name, label in _HISTOGRAMS.items()
+        if name in statistics
     }
     if distributions:
         parts.append(_image(figures.histograms(distributions), "Histograms of confidence"))
