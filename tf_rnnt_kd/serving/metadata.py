@@ -1,0 +1,68 @@
+"""metadata.json of a SavedModel: what a user of its signatures must know, and which model it is."""
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+
+from tf_rnnt_kd.serving.streaming import StreamingRecognizer
+
+METADATA_PATH = pathlib.PurePath("assets.extra", "metadata.json")
+
+FORMAT_VERSION = 1
+"""Of the signatures and of this file; part of the model id."""
+
+
+def describe_model(recognizer, *, config):
+    """The content of metadata.json.
+
+    Args:
+      recognizer: a Recognizer.
+      config: the training's settings, anything JSON takes.
+
+    Returns:
+      A dictionary:
+        model_id: 16 hex digits of a SHA-256 over weights, tokenizer, features, search limit and config.
+        tokenizer {hash, kind}, pieces (V strings, the blank first), blank_index.
+        sample_rate in Hz, frame_seconds of an encoder frame, max_symbols_per_frame of the search.
+        streaming; chunk_samples, of which stream_step takes a multiple, and look_ahead_seconds, of audio after the end
+          of a frame that the frame needs: both null for a model that needs the whole utterance.
+        joint {width, vocab_size, activation}: logits = activation(encoder + predictor) kernel + bias.
+        num_parameters, features (settings of the frontend), config, format_version.
+    """
+    model, tokenizer, frontend = recognizer.model, recognizer.tokenizer, recognizer.frontend
+    streaming = model.is_streaming
+    description = {
+        "format_version": FORMAT_VERSION,
+        "tokenizer": {"hash": tokenizer.hash, "kind": tokenizer.kind},
+        "pieces": list(tokenizer.pieces),
+        "blank_index": 0,
+        "sample_rate": frontend.sample_rate,
+        "frame_seconds": recognizer.frame_seconds,
+        "max_symbols_per_frame": recognizer.max_symbols_per_frame,
+        "streaming": streaming,
+        "chunk_samples": StreamingRecognizer(recognizer).chunk_samples if streaming else None,
+        # Features and encoders that stream here end with the frame that they describe.
+        "look_ahead_seconds": 0.0 if streaming else None,
+        "joint": {"width": model.joint_width, "vocab_size": model.vocab_size, "activation": "tanh"},
+        "num_parameters": int(model.count_params()),
+        "features": frontend.to_config(),
+        "config": config,
+    }
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return {"model_id": digest.hexdigest()[:16], **description}
+
+
+def read_metadata(saved_model):
+    """metadata.json of an export as a dictionary.
+
+    Raises:
+      ValueError: the folder is no export of ours.
+    """
+    path = pathlib.Path(saved_model) / METADATA_PATH
+    if not path.exists() or not (pathlib.Path(saved_model) / "saved_model.pb").exists():
+        raise ValueError(f"{saved_model} is no exported model: make one with python -m tf_rnnt_kd.export")
+    return json.loads(path.read_text(encoding="utf-8"))
