@@ -77,20 +77,18 @@ def lattices(views: Sequence[LatticeView], *, words: Sequence[tuple[str, float, 
             num_frames, num_positions = view.occupancy.shape
             extent = (0.0, num_frames * view.frame_seconds, -0.5, num_positions - 0.5)
             image = axes.imshow(
-                view.occupancy.T, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="magma_r",
+                view.occupancy.T, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="Greys",
                 interpolation="nearest",
             )  # fmt: skip
             axes.set_yticks(range(num_positions), ["(start)", *view.tokens])
             axes.set_ylabel("tokens so far, the last")
-            axes.set_title(
-                f"{view.name}: {1000 * view.frame_seconds:.0f} ms frames, "
-                f"log P of the tokens {view.log_prob:.2f}", loc="left", fontsize=10,
-            )  # fmt: skip
+            title = f"{view.name}: {1000 * view.frame_seconds:.0f} ms frames, log P of the tokens {view.log_prob:.2f}"
+            axes.set_title(title, loc="left", fontsize=10, pad=22 if words and axes is panels[0] else 6)
             for index, (word, start, end) in enumerate(words):
-                axes.axvspan(start, end, color="#4269d0", alpha=0.10, linewidth=0)
+                axes.axvspan(start, end, color="#4269d0", alpha=0.15, linewidth=0)
                 if axes is panels[0]:
                     place = {"transform": axes.get_xaxis_transform(), "ha": "center", "fontsize": 8, "color": "#4269d0"}
-                    axes.text((start + end) / 2, 0.93 if index % 2 else 0.87, word, **place)
+                    axes.text((start + end) / 2, 1.10 if index % 2 else 1.03, word, **place)
         panels[-1].set_xlabel("time, s" + ("; bands: where the words were spoken" if words else ""))
         figure.colorbar(image, ax=list(panels), shrink=0.8, label="probability of passing the node")
         return _png(figure)

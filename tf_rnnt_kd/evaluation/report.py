@@ -17,6 +17,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; marg
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #eee; } th { background: #f6f6f6; }
+td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 img { max-width: 100%; } pre { background: #f6f6f6; padding: .7rem; overflow-x: auto; font-size: 12.5px; }
 .note { color: #666; font-size: 13.5px; }
