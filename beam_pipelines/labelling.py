@@ -1,0 +1,335 @@
+"""The pseudo-labelling job: which shards to label, the pipeline over them, and the page that describes the result."""
+
+import collections
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from beam_pipelines.transforms import artifacts as artifact_transforms
+from beam_pipelines.transforms import progress
+from beam_pipelines.transforms.artifacts import ARTIFACTS, COLLAPSED, FACTORED, EncodeArtifacts, Summary, WriteLabelled
+from beam_pipelines.transforms.batch import ReadBatches, Task
+from beam_pipelines.transforms.infer import (
+    HYPOTHESIS,
+    REFERENCE,
+    TARGETS,
+    LabelWithTeacher,
+    Teacher,
+    TeacherHandler,
+    load_metadata,
+)
+from tf_rnnt_kd.records import (
+    DATASET_FILE,
+    DEAD_LETTER_FILE,
+    DISTILLATION,
+    UTTERANCES,
+    DatasetInfo,
+    Split,
+    write_atomically,
+)
+from tf_rnnt_kd.text import Tokenizer
+
+JOINT_FILE = "joint.npz"
+TOKENIZER_FOLDER = "assets.extra/tokenizer"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabellingOptions:
+    """How to label.
+
+    Attributes:
+        artifacts: of "hard" (always stored), "collapsed", "factored".
+        targets: "hypothesis", the teacher's own, or "reference", the records' transcripts.
+        batch_size: rows of each batch; a setting like the others, for it may change the last bits of the numbers.
+        collapsed_bits: 8 or 16.
+        min_confidence: below it labels are refused; the geometric mean of the tokens' probabilities, 0 to 1.
+        max_hours: about so much audio is labelled, each shard giving the same share of it; None for all.
+        max_seconds: longer utterances are refused.
+    """
+
+    artifacts: tuple[str, ...] = ("hard",)
+    targets: str = HYPOTHESIS
+    batch_size: int = 16
+    collapsed_bits: int = 8
+    min_confidence: float = 0.0
+    max_hours: float | None = None
+    max_seconds: float = 40.0
+
+    def __post_init__(self):
+        unknown = sorted(set(self.artifacts) - set(ARTIFACTS))
+        for wrong, problem in (
+            (unknown, f"no artifact {', '.join(unknown)}: choose of {', '.join(ARTIFACTS)}"),
+            (self.targets not in TARGETS, f"no targets {self.targets!r}: choose one of {', '.join(TARGETS)}"),
+            (self.batch_size < 1, f"batch_size must be 1 or more, got {self.batch_size}"),
+            (self.collapsed_bits not in (8, 16), f"collapsed_bits must be 8 or 16, got {self.collapsed_bits}"),
+            (not 0 <= self.min_confidence <= 1, f"min_confidence must lie in 0..1, got {self.min_confidence}"),
+            (self.max_hours is not None and self.max_hours <= 0, f"max_hours must be above 0, got {self.max_hours}"),
+            (self.max_seconds <= 0, f"max_seconds must be above 0, got {self.max_seconds}"),
+        ):
+            if wrong:
+                raise ValueError(problem)
+
+
+def pseudo_label(
+    records: str,
+    *,
+    splits: Sequence[str],
+    teacher: str,
+    output: str,
+    options: LabellingOptions,
+    tokenizer: str | None = None,
+    beam_options: PipelineOptions | None = None,
+) -> DatasetInfo:
+    """Labels splits of the utterance records in `records`; distillation records, and what describes them, to `output`.
+
+    Output shard i of a split holds the labelled records of input shard i, in their order. Shards that an earlier run
+    completed with the same settings stay as they are; where all are there, nothing runs.
+
+    Args:
+        records: folder of utterance records.
+        splits: names of splits in it.
+        teacher: SavedModel folder with the signatures teacher, teacher_forced and joint.
+        output: folder to write or complete.
+        options: how to label.
+        tokenizer: folder of the teacher's tokenizer, for reference targets; None where the SavedModel holds it.
+        beam_options: for Apache Beam; its default runner here is the one in this process.
+
+    Returns:
+        What is in `output`/dataset.json.
+
+    Raises:
+        ValueError: settings that do not fit, incomplete records, an `output` that holds something else, or a teacher
+            that could label nothing at all.
+    """
+    source = DatasetInfo.load(records)
+    if source.kind != UTTERANCES and options.targets == HYPOTHESIS:
+        logging.info("%s holds distillation records: their labels are replaced", records)
+    metadata = load_metadata(teacher)
+    tasks = [
+        Task(
+            split=split,
+            index=index,
+            num_shards=len(source.splits[split].shards),
+            path=path,
+            records=shard.records,
+            max_hours=options.max_hours and options.max_hours * shard.records / _utterances(source, splits),
+        )
+        for split in splits
+        for index, (path, shard) in enumerate(
+            zip(source.shard_paths(records, split), source.split(split).shards, strict=True)
+        )
+    ]
+    tokenizer = _checked_tokenizer(tokenizer, teacher, metadata) if options.targets == REFERENCE else None
+    settings = _settings(source, splits, metadata, options)
+    finished = _finished(output, settings)
+    if finished is not None:
+        logging.info("%s is complete, made with the same settings: nothing to do", output)
+        return finished
+
+    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    missing = [
+        task for task in tasks if not Summary.load(output, split=task.split, index=task.index, settings=fingerprint)
+    ]
+    logging.info("%d of %d shards to label", len(missing), len(tasks))
+    if missing:
+        run_pipeline(
+            missing,
+            teacher=teacher,
+            model_id=metadata["model_id"],
+            output=output,
+            settings=fingerprint,
+            options=options,
+            tokenizer=tokenizer,
+            beam_options=beam_options,
+        )
+    summaries = [Summary.load(output, split=task.split, index=task.index, settings=fingerprint) for task in tasks]
+    return _describe(source, tasks, summaries, records, teacher, output, settings, metadata, options)
+
+
+def run_pipeline(
+    tasks: Sequence[Task],
+    *,
+    teacher: str,
+    model_id: str,
+    output: str,
+    settings: str,
+    options: LabellingOptions,
+    tokenizer: str | None,
+    beam_options: PipelineOptions | None,
+) -> None:
+    """Labels the shards in `tasks` and leaves a `Summary` of each in `output`."""
+    handler = TeacherHandler(
+        teacher,
+        targets=options.targets,
+        batch_size=options.batch_size,
+        with_nodes=COLLAPSED in options.artifacts,
+    )
+    beam_options = beam_options or PipelineOptions([])
+    # Unless another is named: DirectRunner would look for a Prism binary on the network.
+    runner = None if beam_options.get_all_options()["runner"] else FnApiRunner()
+    with progress.shown("pseudo_label"), beam.Pipeline(runner=runner, options=beam_options) as pipeline:
+        shards = pipeline | "Shards" >> beam.Create(tasks)
+        read = shards | "Read" >> ReadBatches(
+            batch_size=options.batch_size, max_seconds=options.max_seconds, tokenizer=tokenizer
+        )
+        inferences = read["batches"] | "Teacher" >> LabelWithTeacher(handler, model_identifier=model_id)
+        encoded = inferences | "Encode" >> EncodeArtifacts(
+            artifacts=options.artifacts,
+            collapsed_bits=options.collapsed_bits,
+            min_confidence=options.min_confidence,
+        )
+        merged = {
+            "tasks": shards | "Key" >> beam.Map(lambda task: (task.key, task)),
+            "stored": encoded["stored"],
+            "rejects": (read["rejects"], encoded["rejects"]) | "Rejects" >> beam.Flatten(),
+            "batched": read["batched"],
+        }
+        _ = merged | "Write" >> WriteLabelled(output, settings=settings)
+
+
+def _utterances(source, splits):
+    return sum(source.split(split).utterances for split in splits) or 1
+
+
+def _checked_tokenizer(tokenizer, teacher, metadata):
+    """The folder of the teacher's tokenizer: the one given, or the one inside the SavedModel."""
+    if tokenizer is None and tf.io.gfile.exists(f"{teacher}/{TOKENIZER_FOLDER}"):
+        tokenizer = f"{teacher}/{TOKENIZER_FOLDER}"
+    if tokenizer is None:
+        raise ValueError("--targets=reference needs --tokenizer, the folder of the teacher's tokenizer")
+    found, wanted = Tokenizer.load(tokenizer).hash, metadata["tokenizer"]["hash"]
+    if found != wanted:
+        raise ValueError(f"{tokenizer} has hash {found}, the teacher was trained with {wanted}: give that one")
+    return tokenizer
+
+
+def _settings(source, splits, metadata, options):
+    shards = {split: [shard.sha256 for shard in source.split(split).shards] for split in splits}
+    return {
+        "source": hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()[:16],
+        "splits": list(splits),
+        "teacher": metadata["model_id"],
+        **dataclasses.asdict(options),
+        "artifacts": [name for name in ARTIFACTS if name == "hard" or name in options.artifacts],
+    }
+
+
+def _finished(output, settings):
+    """The DatasetInfo of a complete `output`; None where there is work to do; ValueError where it is something else."""
+    if not tf.io.gfile.exists(f"{output}/{DATASET_FILE}"):
+        return None
+    info = DatasetInfo.load(output)
+    different = [name for name, value in settings.items() if info.settings.get(name) != value]
+    if info.kind != DISTILLATION or different:
+        differences = ", ".join(f"{name} {info.settings.get(name)!r}, not {settings[name]!r}" for name in different)
+        raise ValueError(f"{output} holds other records ({differences}): choose another --output, or remove it")
+    try:
+        for split in info.splits:
+            info.shard_paths(output, split)
+    except ValueError as error:
+        logging.warning("%s", error)
+        return None
+    return info
+
+
+def _describe(source, tasks, summaries, records, teacher, output, settings, metadata, options):
+    """Checks that the counts add up and writes dead_letter.jsonl, joint.npz and, last, dataset.json."""
+    rejected = collections.Counter(reject.reason for summary in summaries for reject in summary.rejects)
+    counts = {
+        "input": sum(summary.input for summary in summaries),
+        "written": sum(summary.shard.records for summary in summaries),
+        "rejected": sum(rejected.values()),
+    }
+    expected = sum(source.split(split).utterances for split in settings["splits"])
+    if counts["input"] != counts["written"] + counts["rejected"] or counts["input"] != expected:
+        raise ValueError(f"counts do not add up: {counts}, {records} has {expected}; please report this")
+    lines = [
+        {"id": reject.utterance_id, "split": task.split, "source": f"{task.split}/{task.path.rpartition('/')[2]}",
+         "reason": reject.reason, "error": reject.error}
+        for task, summary in zip(tasks, summaries, strict=True)
+        for reject in summary.rejects
+    ]
+    content = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
+    write_atomically(f"{output}/{DEAD_LETTER_FILE}", content=content)
+    if not counts["written"]:
+        first = f", the first: {lines[0]['reason']}: {lines[0]['error']}" if lines else ""
+        raise ValueError(
+            f"none of {counts['input']} utterances was labelled ({dict(rejected)}){first}; "
+            f"all are in {output}/{DEAD_LETTER_FILE}"
+        )
+    if FACTORED in options.artifacts:
+        _write_joint(teacher, output)
+    info = DatasetInfo(
+        kind=DISTILLATION,
+        splits={
+            split: Split(
+                shards=tuple(summary.shard for summary in summaries if summary.split == split),
+                utterances=sum(summary.shard.records for summary in summaries if summary.split == split),
+                hours=_hours(summary for summary in summaries if summary.split == split),
+                labelled=source.split(split).labelled,
+            )
+            for split in settings["splits"]
+        },
+        counts=counts,
+        rejected=dict(sorted(rejected.items())),
+        settings=settings,
+        teacher={
+            "model_id": metadata["model_id"],
+            "tokenizer_hash": metadata["tokenizer"]["hash"],
+            "frame_seconds": metadata["frame_seconds"],
+            "vocab_size": metadata["joint"]["vocab_size"],
+            "joint_width": metadata["joint"]["width"],
+        },
+        artifacts=_artifact_sizes(summaries),
+        statistics=_statistics(summaries),
+    )
+    info.save(output)
+    return info
+
+
+def _hours(summaries):
+    return round(sum(summary.seconds for summary in summaries) / 3600, 6)
+
+
+def _artifact_sizes(summaries):
+    sizes = collections.Counter()
+    for summary in summaries:
+        sizes.update(summary.artifact_bytes)
+    seconds = sum(summary.seconds for summary in summaries)
+    return {name: {"bytes": size, "bytes_per_hour": round(size / seconds * 3600)} for name, size in sizes.items()}
+
+
+def _statistics(summaries) -> dict[str, Any]:
+    def histogram(values, edges):
+        return {"edges": np.round(edges, 4).tolist(), "utterances": np.sum(values, axis=0).tolist()}
+
+    samples = sum(summary.samples for summary in summaries)
+    padded = sum(summary.padded_samples for summary in summaries)
+    return {
+        "hours": _hours(summaries),
+        "tokens": sum(summary.tokens for summary in summaries),
+        "confidence": histogram([s.confidence for s in summaries], artifact_transforms.CONFIDENCE_BINS),
+        "log_prob_per_token": histogram([s.log_prob_per_token for s in summaries], artifact_transforms.LOG_PROB_BINS),
+        "padding_share": round(1 - samples / padded, 4) if padded else 0.0,
+    }
+
+
+def _write_joint(teacher, output):
+    """OUTPUT/joint.npz: kernel [H, V] and bias [V], float32; the same bytes each time."""
+    joint = Teacher(teacher, targets=HYPOTHESIS, batch_size=1, with_nodes=False).joint
+    buffer = io.BytesIO()
+    np.savez(buffer, kernel=joint["kernel"], bias=joint["bias"])
+    temporary = f"{output}/{JOINT_FILE}.tmp"
+    with tf.io.gfile.GFile(temporary, "wb") as file:
+        file.write(buffer.getvalue())
+    tf.io.gfile.rename(temporary, f"{output}/{JOINT_FILE}", overwrite=True)

@@ -1,0 +1,101 @@
+"""Labels utterance records with a teacher: utterance records in, distillation records out.
+
+    python -m beam_pipelines.pseudo_label --records=run/records --split=train-unlabeled --teacher=run/teacher_model \\
+        --output=run/pseudo --artifacts=hard,collapsed,factored
+
+The teacher is a SavedModel from python -m tf_rnnt_kd.export. Artifacts: hard (text, tokens, scores; always stored),
+collapsed (log-probs of blank, label and rest at each lattice node), factored (joint-space projections, from which the
+whole lattice follows; the joint's weights go to OUTPUT/joint.npz). With --targets=reference the tokens are those of the
+records' own transcripts, and the teacher gives scores and lattices for them.
+
+What gets no label is counted by reason and listed in OUTPUT/dead_letter.jsonl. OUTPUT/dataset.json comes last; started
+again with the same settings the command completes what is missing, or does nothing. All other flags go to Apache Beam,
+for example --runner=FlinkRunner; without --runner the job runs in this process.
+"""
+
+import functools
+import sys
+
+from absl import app, flags, logging
+
+from beam_pipelines import command_line
+
+_REQUIRED = {
+    "records": "Folder of utterance records, from python -m beam_pipelines.prepare_corpus.",
+    "split": "Split of these records to label; several with commas.",
+    "teacher": "SavedModel folder, from python -m tf_rnnt_kd.export.",
+    "output": "Folder for the distillation records.",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs the job from absl's flags; what is left of `argv` are options of Apache Beam."""
+    logging.set_verbosity(logging.INFO)
+    try:
+        return run(flags.FLAGS, argv[1:])
+    except ValueError as error:
+        return command_line.fail("pseudo_label", str(error))
+
+
+def run(values: flags.FlagValues, beam_arguments: list[str]) -> int:
+    """The job; every ValueError is one line for the user."""
+    # TensorFlow and Beam take seconds to import: not before the flags are known to be right.
+    from beam_pipelines.labelling import LabellingOptions, pseudo_label
+
+    names = ("targets", "batch_size", "collapsed_bits", "min_confidence", "max_hours", "max_seconds")
+    info = pseudo_label(
+        values.records,
+        splits=values.split,
+        teacher=values.teacher,
+        output=values.output,
+        options=LabellingOptions(artifacts=tuple(values.artifacts), **{name: values[name].value for name in names}),
+        tokenizer=values.tokenizer,
+        beam_options=command_line.beam_options(beam_arguments),
+    )
+    for line in describe(info):
+        logging.info("%s", line)
+    return 0
+
+
+def describe(info) -> list[str]:
+    """What a finished dataset holds, for people."""
+    rejected = ", ".join(f"{count} {reason}" for reason, count in info.rejected.items()) or "none"
+    sizes = ", ".join(f"{name} {size['bytes_per_hour'] / 1e6:.2f}" for name, size in sorted(info.artifacts.items()))
+    return [
+        f"{info.counts['input']} utterances = {info.counts['written']} labelled + {info.counts['rejected']} refused",
+        f"refused: {rejected}",
+        f"{info.statistics['hours']:.3f} hours; megabytes per hour: {sizes}",
+        f"padding was {info.statistics['padding_share']:.0%} of what the teacher computed",
+    ]
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    define = {
+        name: functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=values)
+        for name in ("string", "list", "enum", "integer", "float")
+    }
+    define["string"]("records", None, _REQUIRED["records"])
+    define["list"]("split", None, _REQUIRED["split"])
+    define["string"]("teacher", None, _REQUIRED["teacher"])
+    define["string"]("output", None, _REQUIRED["output"])
+    define["list"]("artifacts", ["hard"], "What records store: of hard, collapsed, factored.")
+    define["enum"]("targets", "hypothesis", ["hypothesis", "reference"], "Tokens of the teacher, or of the records.")
+    define["string"]("tokenizer", None, "For --targets=reference: the teacher's tokenizer, unless TEACHER holds it.")
+    define["integer"]("batch_size", 16, "Utterances per batch.")
+    define["integer"]("collapsed_bits", 8, "Bits per number of the collapsed artifact: 8 or 16.")
+    define["float"]("min_confidence", 0.0, "Refuse below this geometric mean of token probabilities.")
+    define["float"]("max_hours", None, "Label about so much audio, an equal share of each shard.")
+    define["float"]("max_seconds", 40.0, "Refuse longer utterances.")
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return [argv[0], *command_line.parse(argv, values=flags.FLAGS, required=_REQUIRED)]
+    except command_line.CommandLineError as error:
+        sys.exit(command_line.fail("pseudo_label", str(error)))
+
+
+if __name__ == "__main__":
+    define_flags(flags.FLAGS)
+    app.run(main, flags_parser=_parse)
