@@ -1,0 +1,49 @@
+"""Prints the text of audio files (FLAC, WAV, OGG; any sample rate), one line `file<TAB>text` each.
+
+    python -m tf_rnnt_kd.transcribe --saved_model=exported/student interview.flac notes.wav
+
+Files that cannot be used are named on stderr, the others are still transcribed, and the exit code is 1.
+"""
+
+import os
+import sys
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export).")
+flags.DEFINE_integer("batch_size", 8, "Files at once.", lower_bound=1)
+
+
+def main(argv: list[str]) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return _transcribe(argv[1:])
+    except ValueError as error:
+        sys.stderr.write(f"transcribe: {error}\n")
+        return 1
+
+
+def _transcribe(paths: list[str]) -> int:
+    if not FLAGS.saved_model:
+        raise ValueError("--saved_model=DIR is missing: an exported model (python -m tf_rnnt_kd.export makes one)")
+    if not paths:
+        raise ValueError("name at least one audio file after the flags")
+
+    # Here, so that --help and mistakes in flags answer at once.
+    from tf_rnnt_kd.serving.local import LocalRecognizer
+    from tf_rnnt_kd.speech.errors import AudioError
+
+    failed = 0
+    for path, result in LocalRecognizer(FLAGS.saved_model).transcribe_files(paths, batch_size=FLAGS.batch_size):
+        if isinstance(result, AudioError):
+            failed = 1
+            sys.stderr.write(f"{path}: {result.reason}: {result}\n")
+        else:
+            sys.stdout.write(f"{path}\t{result}\n")
+            sys.stdout.flush()
+    return failed
+
+
+if __name__ == "__main__":
+    app.run(main)
