@@ -25,7 +25,7 @@ flags.DEFINE_multi_string("teacher_flag", [], "Passed on to the teacher's traini
 flags.DEFINE_multi_string("student_flag", [], "Passed on to each student's training.")
 
 LABELLED, UNLABELLED, DEV, TEST = SPLITS = ("train-labeled", "train-unlabeled", "dev", "test")
-STUDENTS = {  # variant of configs/demo_student.py: title
+STUDENTS = {  # name of the variant in configs/demo.py, after `student_`: title
     "labeled": "Student on the labelled split alone",
     "hard": "Student with hard pseudo-labels",
     "distill": "Student with hard pseudo-labels and collapsed soft distillation",
@@ -73,7 +73,7 @@ def plan(workdir: Path, *, corpus: Path | None) -> list[Stage]:
     stages += [
         Stage("prepare", "Audio files to utterance records", "corpus", prepare),
         Stage("tokenizer", "Train the tokenizer", "training", pieces),
-        _training("teacher", "Train the teacher (full context) on the labelled split", config="demo_teacher.py",
+        _training("teacher", "Train the teacher (full context) on the labelled split", variant="teacher",
                   workdir=workdir, train=[f"{records}:{LABELLED}"], extra=FLAGS.teacher_flag),
         Stage("export-teacher", "Export the teacher", "export", (
             "tf_rnnt_kd.export", f"--workdir={teacher}", f"--output={exported_teacher}")),
@@ -89,7 +89,7 @@ def plan(workdir: Path, *, corpus: Path | None) -> list[Stage]:
     }
     for variant, title in STUDENTS.items():
         stages.append(
-            _training(f"student-{variant}", title, config=f"demo_student.py:{variant}", workdir=workdir,
+            _training(f"student-{variant}", title, variant=f"student_{variant}", workdir=workdir,
                       train=train[variant], extra=FLAGS.student_flag)
         )  # fmt: skip
     systems = ["teacher", *(f"student-{variant}" for variant in STUDENTS)]
@@ -134,10 +134,10 @@ def best_student(workdir: Path) -> str:
     return min(rates, key=rates.__getitem__)
 
 
-def _training(name: str, title: str, *, config: str, workdir: Path, train: list[str], extra: list[str]) -> Stage:
+def _training(name: str, title: str, *, variant: str, workdir: Path, train: list[str], extra: list[str]) -> Stage:
     arguments = (
         "tf_rnnt_kd.train",
-        f"--config={_config_folder()}/{config}",
+        f"--config={_config_folder()}/demo.py:{variant}",
         f"--workdir={workdir}/{name}",
         "--train=" + ",".join(train),
         f"--dev={workdir}/records:{DEV}",
