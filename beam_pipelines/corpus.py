@@ -60,7 +60,8 @@ def prepare_corpus(
     finished = _finished(output, settings)
     if finished:
         return finished, False
-    options = beam_options or PipelineOptions()
+    # Not PipelineOptions(): that would read the command line of whatever program this runs in.
+    options = beam_options or PipelineOptions([])
     in_process = options.get_all_options()["runner"] in (None, "FnApiRunner")
     with progress.shown("prepare_corpus"):
         pipeline = beam.Pipeline(runner=FnApiRunner() if in_process else None, options=options)

@@ -37,10 +37,12 @@ def main(argv: list[str]) -> int:
     # Each refused file would otherwise be a warning of TensorFlow too, beside its line in the dead-letter file.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow and Beam take seconds to import: not before the flags are known to be right.
+    import tensorflow as tf
     from apache_beam.options.pipeline_options import PipelineOptions
 
     from beam_pipelines.corpus import prepare_corpus
 
+    tf.get_logger().setLevel("ERROR")  # tensorflow-io's resampler warns about itself
     beam_options = PipelineOptions(argv[1:])
     known = beam_options.get_all_options()
     unknown = sorted(beam_options.get_all_options(retain_unknown_options=True).keys() - known.keys())
