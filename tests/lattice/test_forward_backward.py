@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from batches import ragged_batch
-from brute_force import full_sum, numeric_gradient, occupancies, path_log_probs
+from lattice_batches import ragged_batch
+from lattice_brute_force import full_sum, numeric_gradient, occupancies, path_log_probs
 
 from tf_rnnt_kd import lattice
 from tf_rnnt_kd.lattice import diagonals

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from batches import joint_batch, ragged_batch
-from brute_force import node_log_probs as brute_nodes
+from lattice_batches import joint_batch, ragged_batch
+from lattice_brute_force import node_log_probs as brute_nodes
 
 from tf_rnnt_kd import lattice
 

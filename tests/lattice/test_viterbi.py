@@ -2,8 +2,8 @@
 
 import numpy as np
 import tensorflow as tf
-from batches import ragged_batch
-from brute_force import path_log_probs
+from lattice_batches import ragged_batch
+from lattice_brute_force import path_log_probs
 
 from tf_rnnt_kd import lattice
 

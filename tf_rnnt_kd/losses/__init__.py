@@ -1,19 +1,43 @@
 """RNN-T and distillation losses over lattice nodes: one value per utterance, teacher first, student second."""
 
 from tf_rnnt_kd.losses.adaptive import self_adaptive_weight
+from tf_rnnt_kd.losses.alignment import alignment_cross_entropy, alignment_kl, alignment_kl_semiring
+from tf_rnnt_kd.losses.alignment_entropy import alignment_entropy
+from tf_rnnt_kd.losses.best_path import best_path
+from tf_rnnt_kd.losses.best_shift import best_shift
 from tf_rnnt_kd.losses.collapsed import collapsed
+from tf_rnnt_kd.losses.full_sum import full_sum
 from tf_rnnt_kd.losses.inputs import LossInputs
+from tf_rnnt_kd.losses.n_best import full_sum_n_best, hard_n_best
+from tf_rnnt_kd.losses.node_masked import node_masked
+from tf_rnnt_kd.losses.occupancy_weighted import occupancy_weighted
 from tf_rnnt_kd.losses.registry import Objective, describe, get, names
 from tf_rnnt_kd.losses.rnnt import rnnt, rnnt_loss
+from tf_rnnt_kd.losses.sequence_discriminative import sequence_margin, sequence_posterior
+from tf_rnnt_kd.losses.window_min import window_min
 
 __all__ = [
     "LossInputs",
     "Objective",
+    "alignment_cross_entropy",
+    "alignment_entropy",
+    "alignment_kl",
+    "alignment_kl_semiring",
+    "best_path",
+    "best_shift",
     "collapsed",
     "describe",
+    "full_sum",
+    "full_sum_n_best",
     "get",
+    "hard_n_best",
     "names",
+    "node_masked",
+    "occupancy_weighted",
     "rnnt",
     "rnnt_loss",
     "self_adaptive_weight",
+    "sequence_margin",
+    "sequence_posterior",
+    "window_min",
 ]

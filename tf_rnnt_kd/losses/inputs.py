@@ -21,6 +21,7 @@ class LossInputs:
       node_weights: [B, T, U+1] weights of the teacher's nodes, or None.
       student_log_probs, teacher_log_probs: [B, N] log P(y^n|x) of N hypotheses, or None.
       hypothesis_mask: [B, N] bool, which hypotheses exist, or None for all.
+      hypothesis_lengths: [B, N] int, labels of each hypothesis, or None.
       student_log_prob, student_occupancies, teacher_occupancies: derived.
     """
 
@@ -37,6 +38,7 @@ class LossInputs:
         "student_log_probs",
         "teacher_log_probs",
         "hypothesis_mask",
+        "hypothesis_lengths",
     )
 
     def __init__(
@@ -51,6 +53,7 @@ class LossInputs:
         student_log_probs=None,
         teacher_log_probs=None,
         hypothesis_mask=None,
+        hypothesis_lengths=None,
     ):
         self.student = student
         self.logit_lengths = logit_lengths
@@ -60,6 +63,7 @@ class LossInputs:
         self.student_log_probs = student_log_probs
         self.teacher_log_probs = _constant(teacher_log_probs)
         self.hypothesis_mask = hypothesis_mask
+        self.hypothesis_lengths = hypothesis_lengths
         self._teacher_log_prob = _constant(teacher_log_prob)
 
     @property

@@ -86,6 +86,28 @@ def reduce_nodes(values, *, mask, logit_lengths, node_weights=None, reduction_ov
     return total
 
 
+def both_weights(weights, node_weights):
+    """Product of a loss's own weights [B, T, U+1] and the caller's (or None), as floats."""
+    weights = weights if weights.dtype == tf.float64 else tf.cast(weights, tf.float32)
+    return weights if node_weights is None else weights * tf.cast(node_weights, weights.dtype)
+
+
+def reduce_arcs(total, *, logit_lengths, label_lengths, reduction_over_nodes="sum"):
+    """As reduce_nodes for a sum over the arcs of alignments: 'mean' divides by the T_b + U_b arcs that each has."""
+    check_reduction(reduction_over_nodes)
+    frames, labels = (tf.cast(x, total.dtype) for x in (logit_lengths, label_lengths))
+    divisor = {"sum": tf.ones_like(frames), "mean": frames + labels, "per_frame": frames}[reduction_over_nodes]
+    return total / tf.maximum(divisor, 1.0)
+
+
+def check_shifts(shifts):
+    """The shifts as a tuple of ints."""
+    shifts = tuple(int(shift) for shift in shifts)
+    if not shifts:
+        raise ValueError("shifts is empty; give the frames by which the student may be later, e.g. (0, 1, 2)")
+    return shifts
+
+
 def check_reduction(reduction_over_nodes):
     if reduction_over_nodes not in REDUCTIONS:
         raise ValueError(f"reduction_over_nodes={reduction_over_nodes!r} is not one of {', '.join(REDUCTIONS)}")

@@ -24,9 +24,19 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_rnnt_kd.losses.adaptive import self_adaptive_weight
+from tf_rnnt_kd.losses.alignment import alignment_cross_entropy, alignment_kl, alignment_kl_semiring
+from tf_rnnt_kd.losses.alignment_entropy import alignment_entropy
+from tf_rnnt_kd.losses.best_path import best_path
+from tf_rnnt_kd.losses.best_shift import best_shift
 from tf_rnnt_kd.losses.collapsed import collapsed
+from tf_rnnt_kd.losses.full_sum import full_sum
 from tf_rnnt_kd.losses.inputs import LossInputs
+from tf_rnnt_kd.losses.n_best import full_sum_n_best, hard_n_best
+from tf_rnnt_kd.losses.node_masked import node_masked
+from tf_rnnt_kd.losses.occupancy_weighted import occupancy_weighted
 from tf_rnnt_kd.losses.rnnt import rnnt
+from tf_rnnt_kd.losses.sequence_discriminative import sequence_margin, sequence_posterior
+from tf_rnnt_kd.losses.window_min import window_min
 
 _RESERVED = ("weight", "loss", "adaptive")
 
@@ -108,10 +118,14 @@ class Objective:
 
     @property
     def needs(self):
-        """Names of the LossInputs that terms of nonzero weight must have."""
+        """What terms of nonzero weight must find in LossInputs beside the student's nodes and the lengths: a subset of
+        {'teacher', 'teacher_log_prob', 'student_log_probs', 'teacher_log_probs'}; the teacher's nodes give its
+        log_prob as well. A term that a schedule switches on counts only if its configured weight is not 0."""
         live = [term for term in self._terms.values() if term[1]]
         needed = {name for loss, *_ in live for name in loss.needs}
-        return needed | ({"teacher_log_prob"} if any(adaptive is not None for *_, adaptive, _ in live) else set())
+        if any(adaptive is not None for *_, adaptive, _ in live):
+            needed.add("teacher_log_prob")
+        return needed & {"teacher", "teacher_log_prob", "student_log_probs", "teacher_log_probs"}
 
     def __call__(self, inputs: LossInputs, *, weights=None):
         """
@@ -133,7 +147,8 @@ class Objective:
             if isinstance(weight, (int, float)) and not weight:
                 continue
             terms[key] = loss(inputs, **options)
-            weight = tf.cast(weight, terms[key].dtype)
+            dtype = terms[key].dtype
+            weight = tf.cast(weight, dtype) if tf.is_tensor(weight) else tf.constant(weight, dtype)
             if adaptive is not None:
                 weight *= tf.cast(_trust(inputs, adaptive), weight.dtype)
             term = tf.math.multiply_no_nan(terms[key], weight)
@@ -188,3 +203,17 @@ def _rnnt(student, student_log_prob, *, logit_lengths, label_lengths, fastemit_l
 _REGISTRY = {}
 _register("rnnt", _rnnt, "-log P(y|x) over all alignments, FastEmit optional")
 _register("collapsed", collapsed, "three-way KL (blank, label, rest) of every node, teacher to student")
+_register("occupancy_weighted", occupancy_weighted, "collapsed, each node weighted by the teacher's posterior of it")
+_register("node_masked", node_masked, "collapsed on the nodes that the teacher's alignments use")
+_register("best_path", best_path, "collapsed on the nodes of the teacher's best alignment")
+_register("window_min", window_min, "collapsed, the best of several time shifts at each node")
+_register("best_shift", best_shift, "collapsed, the best of several time shifts of the whole utterance")
+_register("alignment_kl", alignment_kl, "KL between the posteriors over alignments")
+_register("alignment_kl_semiring", alignment_kl_semiring, "the same without normalisation, weighted by P_T(y|x)")
+_register("alignment_cross_entropy", alignment_cross_entropy, "student's arc costs under the teacher's occupancies")
+_register("alignment_entropy", alignment_entropy, "entropy of the student's alignments; a negative weight raises it")
+_register("full_sum", full_sum, "distance between the two models' log P(y|x)")
+_register("hard_n_best", hard_n_best, "-log P(y|x) of N hypotheses, weighted by the teacher's scores")
+_register("full_sum_n_best", full_sum_n_best, "full_sum of N hypotheses, weighted by the teacher's scores")
+_register("sequence_posterior", sequence_posterior, "KL between the two models' posteriors over N hypotheses")
+_register("sequence_margin", sequence_margin, "distance between the two models' log posterior of the first of N")

@@ -32,10 +32,10 @@ def rnnt_loss(logits, *, labels, logit_lengths, label_lengths, blank_index=0, fa
 
 
 def scale_gradient(tensor, factor):
-    """The tensor itself, bit for bit, with its gradient multiplied by `factor`."""
+    """The tensor itself, bit for bit, with its gradient multiplied by the number `factor`."""
 
     @tf.custom_gradient
     def run(x):
-        return tf.identity(x), lambda upstream: upstream * tf.cast(factor, upstream.dtype)
+        return tf.identity(x), lambda upstream: upstream * tf.constant(factor, upstream.dtype)
 
     return run(tensor)

@@ -1,0 +1,36 @@
+"""Collapsed distillation along one alignment (after Yang, Li, Woodland 2021, arXiv 2110.03334; papers.md 5.13)."""
+
+from tf_rnnt_kd import lattice
+from tf_rnnt_kd.losses import over_nodes
+from tf_rnnt_kd.losses.collapsed import collapsed
+
+
+def best_path(
+    teacher, student, *, logit_lengths, label_lengths, shift=0, node_weights=None, reduction_over_nodes="sum"
+):
+    """KL(teacher || student) of the nodes that the teacher's best alignment of y visits.
+
+    The alignment is the Viterbi path; the paper walks greedily, which agrees for peaked teachers and never does better.
+
+    Args:
+      teacher: NodeLogProbs [B, T, U+1]; receives no gradient.
+      student: NodeLogProbs [B, T, U+1].
+      logit_lengths: [B] int, frames.
+      label_lengths: [B] int, labels.
+      shift: int frames, see `collapsed`.
+      node_weights: None, or [B, T, U+1] weights of the teacher's nodes.
+      reduction_over_nodes: 'sum', 'mean' (over the T_b + U_b nodes of the path), 'per_frame'.
+
+    Returns:
+      [B] float32, nats; 0 where the teacher has no alignment.
+    """
+    lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
+    visited = lattice.viterbi(teacher, **lengths).nodes
+    return collapsed(
+        teacher,
+        student,
+        **lengths,
+        shift=shift,
+        node_weights=over_nodes.both_weights(visited, node_weights),
+        reduction_over_nodes=reduction_over_nodes,
+    )

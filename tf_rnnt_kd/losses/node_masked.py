@@ -1,0 +1,49 @@
+"""Collapsed distillation on the teacher's live nodes only (after Kurata and Saon 2020; papers.md section 7, row 7)."""
+
+from tf_rnnt_kd import lattice
+from tf_rnnt_kd.losses import over_nodes
+from tf_rnnt_kd.losses.collapsed import collapsed
+
+
+def node_masked(
+    teacher,
+    student,
+    *,
+    logit_lengths,
+    label_lengths,
+    threshold=1e-3,
+    shift=0,
+    node_weights=None,
+    reduction_over_nodes="sum",
+    teacher_occupancies=None,
+):
+    """KL(teacher || student) of the nodes whose posterior under the teacher is above a threshold.
+
+    Args:
+      teacher: NodeLogProbs [B, T, U+1]; receives no gradient.
+      student: NodeLogProbs [B, T, U+1].
+      logit_lengths: [B] int, frames.
+      label_lengths: [B] int, labels.
+      threshold: float in [0, 1), of the teacher's node posterior.
+      shift: int frames, see `collapsed`.
+      node_weights: None, or [B, T, U+1] weights of the teacher's nodes.
+      reduction_over_nodes: 'sum', 'mean' (over the live nodes), 'per_frame'.
+      teacher_occupancies: lattice.Occupancies of the teacher if at hand, to save their computation.
+
+    Returns:
+      [B] float32, nats.
+    """
+    if not 0.0 <= threshold < 1.0:
+        raise ValueError(f"threshold={threshold} must be in [0, 1): it bounds a probability from below")
+    lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
+    if teacher_occupancies is None:
+        teacher_occupancies = lattice.occupancies(teacher, **lengths)
+    live = teacher_occupancies.blank + teacher_occupancies.label > threshold
+    return collapsed(
+        teacher,
+        student,
+        **lengths,
+        shift=shift,
+        node_weights=over_nodes.both_weights(live, node_weights),
+        reduction_over_nodes=reduction_over_nodes,
+    )

@@ -1,0 +1,46 @@
+"""Collapsed distillation where the teacher's alignments go (papers.md section 7, row 6)."""
+
+from tf_rnnt_kd import lattice
+from tf_rnnt_kd.losses import over_nodes
+from tf_rnnt_kd.losses.collapsed import collapsed
+
+
+def occupancy_weighted(
+    teacher,
+    student,
+    *,
+    logit_lengths,
+    label_lengths,
+    shift=0,
+    node_weights=None,
+    reduction_over_nodes="sum",
+    teacher_occupancies=None,
+):
+    """Sum over nodes of the teacher's node posterior x KL(teacher || student).
+
+    Args:
+      teacher: NodeLogProbs [B, T, U+1]; receives no gradient.
+      student: NodeLogProbs [B, T, U+1].
+      logit_lengths: [B] int, frames.
+      label_lengths: [B] int, labels.
+      shift: int frames, see `collapsed`.
+      node_weights: None, or [B, T, U+1] further weights of the teacher's nodes.
+      reduction_over_nodes: 'sum', 'mean' (divides by the sum of the weights, which without shift is T_b + U_b),
+        'per_frame'.
+      teacher_occupancies: lattice.Occupancies of the teacher if at hand, to save their computation.
+
+    Returns:
+      [B] float32, nats.
+    """
+    lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
+    if teacher_occupancies is None:
+        teacher_occupancies = lattice.occupancies(teacher, **lengths)
+    posterior = teacher_occupancies.blank + teacher_occupancies.label
+    return collapsed(
+        teacher,
+        student,
+        **lengths,
+        shift=shift,
+        node_weights=over_nodes.both_weights(posterior, node_weights),
+        reduction_over_nodes=reduction_over_nodes,
+    )
