@@ -71,7 +71,7 @@ class SelfAttention(keras.layers.Layer):
         return self.output_projection(tf.reshape(mixed, shape))
 
     def call(self, frames, lengths, training=False):
-        """Maps frames [B, T, C] with lengths [B] to [B, T, C]; rows beyond a length hold finite but meaningless values."""
+        """Maps frames [B, T, C] with lengths [B] to [B, T, C]; rows beyond a length are meaningless but finite."""
         query, key, value = self._project(frames)
         num_frames = frames.shape[1] if frames.shape[1] is not None else tf.shape(frames)[1]
         positions = tf.range(num_frames)

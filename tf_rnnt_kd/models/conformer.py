@@ -44,7 +44,7 @@ class FeedForward(keras.layers.Layer):
 class ConvolutionModule(keras.layers.Layer):
     """LayerNorm, gated pointwise, depthwise over time, LayerNorm, SiLU, pointwise. [B, T, C] -> [B, T, C].
 
-    The depthwise convolution is a sum of `kernel_size` shifted products: XLA fuses it into one loop, forward and backward.
+    The depthwise convolution is a sum of `kernel_size` shifted products: it fuses well, forward and backward.
 
     Args:
       kernel_size: frames seen; odd unless causal.

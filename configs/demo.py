@@ -1,0 +1,28 @@
+"""The trainings of `make demo`: a full-context teacher and three causal students of equal size.
+
+    python -m tf_rnnt_kd.train --config=configs/demo.py:teacher ...
+    variants: teacher, student_labeled, student_hard, student_distill
+
+2 cores, 10 to 15 minutes each at the default number of steps.
+"""
+
+from tf_rnnt_kd.training.config import default_config
+
+VARIANTS = ("teacher", "student_labeled", "student_hard", "student_distill")
+
+
+def get_config(variant="teacher"):
+    if variant not in VARIANTS:
+        raise ValueError(f"no variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+    config = default_config()
+    if variant == "teacher":
+        config.augment.speed_factors = (0.9, 1.0, 1.1)
+        return config
+    # No speed perturbation in any student, so that the three differ in their data and losses only: the stored
+    # lattices of student_distill would not fit a changed time axis.
+    config.model.encoder.width = 96
+    config.model.encoder.left_context = 16  # 1.28 s of 80 ms frames
+    if variant == "student_distill":
+        with config.unlocked():
+            config.losses.collapsed = {"weight": 0.01, "shift": 0}
+    return config

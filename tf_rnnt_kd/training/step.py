@@ -1,0 +1,69 @@
+"""One training step as one compiled function."""
+
+import tensorflow as tf
+
+from tf_rnnt_kd import lattice
+from tf_rnnt_kd.losses import LossInputs
+from tf_rnnt_kd.speech.augment import spec_augment
+
+
+def make_train_step(model, *, objective, optimizer, average, config):
+    """Returns `train_step(batch, step) -> {name: scalar}`.
+
+    The step is traced once per bucket shape. It returns the mean of every loss term, `loss` (the weighted sum),
+    `learning_rate`, `gradient_norm`, and `finite`: false where the step was not applied because the loss or a gradient
+    was not finite.
+    """
+    augment = config.augment
+
+    def forward(batch, step):
+        features = model.normalise(batch["features"])
+        features = spec_augment(
+            features, batch["num_frames"], seed=tf.stack([config.seed, step]), freq_masks=augment.freq_masks,
+            freq_width=augment.freq_width, time_masks=augment.time_masks, time_ratio=augment.time_ratio,
+            time_width_max=augment.time_width,
+        )
+        encoded, lengths = model.encode_normalised(features, batch["num_frames"], training=True)
+        predicted = model.predict_labels(batch["tokens"], training=True)
+        nodes = lattice.node_log_probs(
+            tf.cast(encoded, tf.float32), tf.cast(predicted, tf.float32), model.joint_kernel.value,
+            model.joint_bias.value, labels=batch["tokens"], logit_lengths=lengths, label_lengths=batch["num_tokens"],
+        )
+        total, terms = objective(
+            LossInputs(nodes, logit_lengths=lengths, label_lengths=batch["num_tokens"], **_teacher(batch))
+        )
+        return {"loss": total, **terms}
+
+    @tf.function(jit_compile=config.train.jit_compile)
+    def train_step(batch, step):
+        with tf.GradientTape() as tape:
+            terms = {name: tf.reduce_mean(values) for name, values in forward(batch, step).items()}
+        gradients = tape.gradient(terms["loss"], [variable.value for variable in model.trainable_variables])
+        norm = tf.linalg.global_norm(gradients)
+        finite = tf.math.is_finite(norm) & tf.math.is_finite(terms["loss"])
+
+        def apply():
+            optimizer.apply(gradients, model.trainable_variables)
+            if config.optimizer.ema_decay:
+                average.update(optimizer.iterations - 1)
+            return tf.constant(True)
+
+        tf.cond(finite, apply, lambda: tf.constant(False))
+        learning_rate = tf.cast(optimizer.learning_rate, tf.float32)
+        return {**terms, "gradient_norm": norm, "learning_rate": learning_rate, "finite": finite}
+
+    def run(batch, step):
+        # Strings stay outside: XLA knows none.
+        return train_step({name: value for name, value in batch.items() if value.dtype != tf.string}, step)
+
+    run.compiled = train_step
+    return run
+
+
+def _teacher(batch):
+    """The teacher's lattices, where the batch has them; utterances without one weigh nothing."""
+    if "teacher_nodes" not in batch:
+        return {}
+    nodes = batch["teacher_nodes"]
+    weights = tf.ones_like(nodes[..., 0]) * batch["has_teacher"][:, None, None]
+    return {"teacher": lattice.NodeLogProbs(*tf.unstack(nodes, axis=-1)), "node_weights": weights}
