@@ -69,7 +69,7 @@ def lattices(views: Sequence[LatticeView], *, words: Sequence[tuple[str, float, 
       words: (word, start, end) in seconds of the reference, drawn as bands where known.
     """
     # One panel's height follows the number of tokens, so that their names stay apart.
-    height = 0.7 + 0.24 * max(view.occupancy.shape[1] for view in views)
+    height = max(1.8, 0.7 + 0.24 * max(view.occupancy.shape[1] for view in views))
     with matplotlib.rc_context({**_STYLE, "axes.spines.top": True, "axes.spines.right": True}):
         figure = Figure(figsize=(9.5, 0.4 + height * len(views)), layout="constrained")
         panels = figure.subplots(len(views), 1, sharex=True, squeeze=False)[:, 0]
