@@ -1,45 +1,31 @@
-"""The pseudo-labelling job: which shards to label, the pipeline over them, and the page that describes the result."""
+"""The pseudo-labelling job: its settings, which shards there are to label, and the pipeline over them."""
 
-import collections
 import dataclasses
 import hashlib
-import io
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import tensorflow as tf
 from absl import logging
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_pipelines.transforms import artifacts as artifact_transforms
+from beam_pipelines import labelled_dataset
 from beam_pipelines.transforms import progress
-from beam_pipelines.transforms.artifacts import ARTIFACTS, COLLAPSED, FACTORED, EncodeArtifacts, Summary, WriteLabelled
+from beam_pipelines.transforms.artifacts import ARTIFACTS, COLLAPSED, EncodeArtifacts, Summary, WriteLabelled
 from beam_pipelines.transforms.batch import ReadBatches, Task
 from beam_pipelines.transforms.infer import (
     HYPOTHESIS,
     REFERENCE,
     TARGETS,
     LabelWithTeacher,
-    Teacher,
     TeacherHandler,
     load_metadata,
 )
-from tf_rnnt_kd.records import (
-    DATASET_FILE,
-    DEAD_LETTER_FILE,
-    DISTILLATION,
-    UTTERANCES,
-    DatasetInfo,
-    Split,
-    write_atomically,
-)
+from tf_rnnt_kd.records import UTTERANCES, DatasetInfo
 from tf_rnnt_kd.text import Tokenizer
 
-JOINT_FILE = "joint.npz"
 TOKENIZER_FOLDER = "assets.extra/tokenizer"
 
 
@@ -131,7 +117,7 @@ def pseudo_label(
     ]
     tokenizer = _checked_tokenizer(tokenizer, teacher, metadata) if options.targets == REFERENCE else None
     settings = _settings(source, splits, metadata, options)
-    finished = _finished(output, settings)
+    finished = labelled_dataset.finished(output, settings=settings)
     if finished is not None:
         logging.info("%s is complete, made with the same settings: nothing to do", output)
         return finished
@@ -153,7 +139,9 @@ def pseudo_label(
             beam_options=beam_options,
         )
     summaries = [Summary.load(output, split=task.split, index=task.index, settings=fingerprint) for task in tasks]
-    return _describe(source, tasks, summaries, records, teacher, output, settings, metadata, options)
+    return labelled_dataset.describe(
+        output, source=source, tasks=tasks, summaries=summaries, settings=settings, teacher=teacher, metadata=metadata
+    )
 
 
 def run_pipeline(
@@ -178,6 +166,7 @@ def run_pipeline(
     # Unless another is named: DirectRunner would look for a Prism binary on the network.
     runner = None if beam_options.get_all_options()["runner"] else FnApiRunner()
     with progress.shown("pseudo_label"), beam.Pipeline(runner=runner, options=beam_options) as pipeline:
+        progress.expect(sum(task.records for task in tasks))
         shards = pipeline | "Shards" >> beam.Create(tasks)
         read = shards | "Read" >> ReadBatches(
             batch_size=options.batch_size, max_seconds=options.max_seconds, tokenizer=tokenizer
@@ -222,114 +211,3 @@ def _settings(source, splits, metadata, options):
         **dataclasses.asdict(options),
         "artifacts": [name for name in ARTIFACTS if name == "hard" or name in options.artifacts],
     }
-
-
-def _finished(output, settings):
-    """The DatasetInfo of a complete `output`; None where there is work to do; ValueError where it is something else."""
-    if not tf.io.gfile.exists(f"{output}/{DATASET_FILE}"):
-        return None
-    info = DatasetInfo.load(output)
-    different = [name for name, value in settings.items() if info.settings.get(name) != value]
-    if info.kind != DISTILLATION or different:
-        differences = ", ".join(f"{name} {info.settings.get(name)!r}, not {settings[name]!r}" for name in different)
-        raise ValueError(f"{output} holds other records ({differences}): choose another --output, or remove it")
-    try:
-        for split in info.splits:
-            info.shard_paths(output, split)
-    except ValueError as error:
-        logging.warning("%s", error)
-        return None
-    return info
-
-
-def _describe(source, tasks, summaries, records, teacher, output, settings, metadata, options):
-    """Checks that the counts add up and writes dead_letter.jsonl, joint.npz and, last, dataset.json."""
-    rejected = collections.Counter(reject.reason for summary in summaries for reject in summary.rejects)
-    counts = {
-        "input": sum(summary.input for summary in summaries),
-        "written": sum(summary.shard.records for summary in summaries),
-        "rejected": sum(rejected.values()),
-    }
-    expected = sum(source.split(split).utterances for split in settings["splits"])
-    if counts["input"] != counts["written"] + counts["rejected"] or counts["input"] != expected:
-        raise ValueError(f"counts do not add up: {counts}, {records} has {expected}; please report this")
-    lines = [
-        {"id": reject.utterance_id, "split": task.split, "source": f"{task.split}/{task.path.rpartition('/')[2]}",
-         "reason": reject.reason, "error": reject.error}
-        for task, summary in zip(tasks, summaries, strict=True)
-        for reject in summary.rejects
-    ]
-    content = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
-    write_atomically(f"{output}/{DEAD_LETTER_FILE}", content=content)
-    if not counts["written"]:
-        first = f", the first: {lines[0]['reason']}: {lines[0]['error']}" if lines else ""
-        raise ValueError(
-            f"none of {counts['input']} utterances was labelled ({dict(rejected)}){first}; "
-            f"all are in {output}/{DEAD_LETTER_FILE}"
-        )
-    if FACTORED in options.artifacts:
-        _write_joint(teacher, output)
-    info = DatasetInfo(
-        kind=DISTILLATION,
-        splits={
-            split: Split(
-                shards=tuple(summary.shard for summary in summaries if summary.split == split),
-                utterances=sum(summary.shard.records for summary in summaries if summary.split == split),
-                hours=_hours(summary for summary in summaries if summary.split == split),
-                labelled=source.split(split).labelled,
-            )
-            for split in settings["splits"]
-        },
-        counts=counts,
-        rejected=dict(sorted(rejected.items())),
-        settings=settings,
-        teacher={
-            "model_id": metadata["model_id"],
-            "tokenizer_hash": metadata["tokenizer"]["hash"],
-            "frame_seconds": metadata["frame_seconds"],
-            "vocab_size": metadata["joint"]["vocab_size"],
-            "joint_width": metadata["joint"]["width"],
-        },
-        artifacts=_artifact_sizes(summaries),
-        statistics=_statistics(summaries),
-    )
-    info.save(output)
-    return info
-
-
-def _hours(summaries):
-    return round(sum(summary.seconds for summary in summaries) / 3600, 6)
-
-
-def _artifact_sizes(summaries):
-    sizes = collections.Counter()
-    for summary in summaries:
-        sizes.update(summary.artifact_bytes)
-    seconds = sum(summary.seconds for summary in summaries)
-    return {name: {"bytes": size, "bytes_per_hour": round(size / seconds * 3600)} for name, size in sizes.items()}
-
-
-def _statistics(summaries) -> dict[str, Any]:
-    def histogram(values, edges):
-        return {"edges": np.round(edges, 4).tolist(), "utterances": np.sum(values, axis=0).tolist()}
-
-    samples = sum(summary.samples for summary in summaries)
-    padded = sum(summary.padded_samples for summary in summaries)
-    return {
-        "hours": _hours(summaries),
-        "tokens": sum(summary.tokens for summary in summaries),
-        "confidence": histogram([s.confidence for s in summaries], artifact_transforms.CONFIDENCE_BINS),
-        "log_prob_per_token": histogram([s.log_prob_per_token for s in summaries], artifact_transforms.LOG_PROB_BINS),
-        "padding_share": round(1 - samples / padded, 4) if padded else 0.0,
-    }
-
-
-def _write_joint(teacher, output):
-    """OUTPUT/joint.npz: kernel [H, V] and bias [V], float32; the same bytes each time."""
-    joint = Teacher(teacher, targets=HYPOTHESIS, batch_size=1, with_nodes=False).joint
-    buffer = io.BytesIO()
-    np.savez(buffer, kernel=joint["kernel"], bias=joint["bias"])
-    temporary = f"{output}/{JOINT_FILE}.tmp"
-    with tf.io.gfile.GFile(temporary, "wb") as file:
-        file.write(buffer.getvalue())
-    tf.io.gfile.rename(temporary, f"{output}/{JOINT_FILE}", overwrite=True)

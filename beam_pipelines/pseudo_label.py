@@ -13,7 +13,6 @@ again with the same settings the command completes what is missing, or does noth
 for example --runner=FlinkRunner; without --runner the job runs in this process.
 """
 
-import functools
 import sys
 
 from absl import app, flags, logging
@@ -71,22 +70,19 @@ def describe(info) -> list[str]:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Not at import, so that programs which import this module keep their own flags."""
-    define = {
-        name: functools.partial(getattr(flags, f"DEFINE_{name}"), flag_values=values)
-        for name in ("string", "list", "enum", "integer", "float")
-    }
-    define["string"]("records", None, _REQUIRED["records"])
-    define["list"]("split", None, _REQUIRED["split"])
-    define["string"]("teacher", None, _REQUIRED["teacher"])
-    define["string"]("output", None, _REQUIRED["output"])
-    define["list"]("artifacts", ["hard"], "What records store: of hard, collapsed, factored.")
-    define["enum"]("targets", "hypothesis", ["hypothesis", "reference"], "Tokens of the teacher, or of the records.")
-    define["string"]("tokenizer", None, "For --targets=reference: the teacher's tokenizer, unless TEACHER holds it.")
-    define["integer"]("batch_size", 16, "Utterances per batch.")
-    define["integer"]("collapsed_bits", 8, "Bits per number of the collapsed artifact: 8 or 16.")
-    define["float"]("min_confidence", 0.0, "Refuse below this geometric mean of token probabilities.")
-    define["float"]("max_hours", None, "Label about so much audio, an equal share of each shard.")
-    define["float"]("max_seconds", 40.0, "Refuse longer utterances.")
+    add = {"flag_values": values}
+    flags.DEFINE_string("records", None, _REQUIRED["records"], **add)
+    flags.DEFINE_list("split", None, _REQUIRED["split"], **add)
+    flags.DEFINE_string("teacher", None, _REQUIRED["teacher"], **add)
+    flags.DEFINE_string("output", None, _REQUIRED["output"], **add)
+    flags.DEFINE_list("artifacts", ["hard"], "What records store: of hard, collapsed, factored.", **add)
+    flags.DEFINE_enum("targets", "hypothesis", ["hypothesis", "reference"], "Tokens: the teacher's, or given.", **add)
+    flags.DEFINE_string("tokenizer", None, "For reference targets: the tokenizer, unless TEACHER holds it.", **add)
+    flags.DEFINE_integer("batch_size", 16, "Utterances per batch.", **add)
+    flags.DEFINE_integer("collapsed_bits", 8, "Bits per number of the collapsed artifact: 8 or 16.", **add)
+    flags.DEFINE_float("min_confidence", 0.0, "Refuse below this geometric mean of token probabilities.", **add)
+    flags.DEFINE_float("max_hours", None, "Label about so much audio, an equal share of each shard.", **add)
+    flags.DEFINE_float("max_seconds", 40.0, "Refuse longer utterances.", **add)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -38,6 +38,7 @@ LOG_PROB_BINS = np.linspace(-5, 0, 26)  # what lies below is counted in the firs
 _IMPOSSIBLE = -1e20  # the teacher says -1e30 where there is no path
 SUMMARY_FOLDER = "summaries"
 
+
 class Stored(NamedTuple):
     """Labels of the record at `position`, encoded: a serialised Example of artifact features, and the hard part."""
 

@@ -1,8 +1,9 @@
 """From source shards to batches of static shape.
 
-An utterance is padded to a length that depends on nothing but its own, a batch to a fixed number of rows. Batches are
-formed within one source shard and in its order. So the teacher sees the same numbers whatever the runner, the number of
-workers or the order of bundles, and its results are the same to the last bit; an accelerator sees a few static shapes.
+An utterance is padded to a length that depends on nothing but its own; a batch to `batch_size` rows, or at the end of
+a shard to a power of two. Batches are formed within one source shard and in its order. So the teacher sees the same
+numbers whatever the runner, the number of workers or the order of bundles, and its results are the same to the last
+bit; an accelerator sees a bounded number of static shapes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -73,6 +74,11 @@ def bucket_samples(num_samples: int) -> int:
     return length
 
 
+def batch_rows(count: int, *, batch_size: int) -> int:
+    """Rows that `count` utterances are padded to: the next power of two, or `batch_size` where that is less."""
+    return min(1 << (count - 1).bit_length(), batch_size)
+
+
 def form_batches(utterances: Iterable[Pending], *, batch_size: int) -> Iterator[list[Pending]]:
     """Batches of up to `batch_size` utterances of one bucket, in order; the incomplete ones come last, short first."""
     waiting: dict[int, list[Pending]] = {}
@@ -115,13 +121,12 @@ class _ReadDoFn(beam.DoFn):
             self._tokenizer = Tokenizer.load(self._tokenizer_dir)
 
     def process(self, task):
-        progress.expect(task.records)
         samples = padded = 0
         rejects: list[Reject] = []
         utterances = self._usable(task, rejects)
         for batch in form_batches(utterances, batch_size=self._batch_size):
             samples += sum(len(utterance.waveform) for utterance in batch)
-            padded += bucket_samples(len(batch[0].waveform)) * self._batch_size
+            padded += bucket_samples(len(batch[0].waveform)) * batch_rows(len(batch), batch_size=self._batch_size)
             yield batch
         progress.advance(len(rejects))
         for reject in rejects:

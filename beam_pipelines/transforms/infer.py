@@ -14,7 +14,7 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from tensorflow.core.protobuf import saved_model_pb2
 
-from beam_pipelines.transforms.batch import Pending, bucket_samples
+from beam_pipelines.transforms.batch import Pending, batch_rows, bucket_samples
 from tf_rnnt_kd import lattice
 from tf_rnnt_kd.records import SAMPLE_RATE
 
@@ -85,7 +85,7 @@ class Teacher:
     Args:
         saved_model: the directory.
         targets: "hypothesis", the teacher's own, or "reference", the tokens that come with each utterance.
-        batch_size: rows of every batch that the model sees.
+        batch_size: the most rows that the model sees at once.
         with_nodes: also computes node log-probs from the projections.
     """
 
@@ -99,7 +99,8 @@ class Teacher:
     def label(self, utterances: Sequence[Pending]) -> list[Labels]:
         """Labels of up to `batch_size` utterances, in order. Errors of TensorFlow pass through."""
         # Spare rows repeat the first utterance: the teacher never sees an empty one, whatever it makes of those.
-        rows = [*utterances, *[utterances[0]] * (self._batch_size - len(utterances))]
+        spare = batch_rows(len(utterances), batch_size=self._batch_size) - len(utterances)
+        rows = [*utterances, *[utterances[0]] * spare]
         length = max(bucket_samples(len(row.waveform)) for row in rows)
         waveforms = np.zeros([len(rows), length], np.float32)
         for index, row in enumerate(rows):

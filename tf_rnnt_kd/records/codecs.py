@@ -25,8 +25,8 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-IMPOSSIBLE = -1e30
-"""Log-prob of the label at u = U as it is read back: finite, so that no arithmetic makes NaN of it."""
+from tf_rnnt_kd.lattice import NEGATIVE_INFINITY
+
 MAX_LOG_ODDS = 32.0
 _RANGE = float(np.arcsinh(MAX_LOG_ODDS))
 _LARGEST_CODE = {8: 127, 16: 32767}
@@ -63,7 +63,9 @@ def encode_collapsed(blank: np.ndarray, *, label: np.ndarray, rest: np.ndarray, 
 
 
 def decode_collapsed(encoded: bytes, *, num_frames: int, num_labels: int) -> np.ndarray:
-    """Bytes -> float32 [T, U+1, 3]: normalised log-probs of blank, label and rest; the label at u = U is `IMPOSSIBLE`.
+    """Bytes -> float32 [T, U+1, 3]: normalised log-probs of blank, label and rest.
+
+    The label at u = U is the lattice's NEGATIVE_INFINITY, which is finite.
 
     Raises:
         ValueError: the bytes are damaged, or of another number of frames and labels.
@@ -83,7 +85,7 @@ def decode_collapsed(encoded: bytes, *, num_frames: int, num_labels: int) -> np.
     blank = -np.logaddexp(0, -log_odds[0])
     label = not_blank - np.logaddexp(0, -log_odds[1])
     rest = not_blank - np.logaddexp(0, log_odds[1])
-    label[:, -1], rest[:, -1] = IMPOSSIBLE, not_blank[:, -1]
+    label[:, -1], rest[:, -1] = NEGATIVE_INFINITY, not_blank[:, -1]
     return np.stack([blank, label, rest], axis=-1).astype(np.float32)
 
 
@@ -106,7 +108,7 @@ def decode_collapsed_tf(encoded: tf.Tensor, *, num_frames: tf.Tensor, num_labels
     not_blank = tf.math.log_sigmoid(-log_odds[0])
     blank = tf.math.log_sigmoid(log_odds[0])
     is_last = tf.range(nodes_shape[1]) == nodes_shape[1] - 1
-    label = tf.where(is_last, IMPOSSIBLE, not_blank + tf.math.log_sigmoid(log_odds[1]))
+    label = tf.where(is_last, NEGATIVE_INFINITY, not_blank + tf.math.log_sigmoid(log_odds[1]))
     rest = tf.where(is_last, not_blank, not_blank + tf.math.log_sigmoid(-log_odds[1]))
     return tf.stack([blank, label, rest], axis=-1)
 
