@@ -1,4 +1,4 @@
-"""The encoder: streaming equals offline, padding reaches nothing, causality is as declared, parts equal textbook forms."""
+"""The encoder: streaming equals offline, padding reaches nothing, causality is as declared, parts equal naive forms."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ LENGTHS = np.array([96, 61, 1], np.int32)
 
 def encoder(left_context=5, **changes):
     keras.utils.set_random_seed(3)
-    settings = {"width": 16, "num_layers": 2, "num_heads": 2, "kernel_size": 5, "dropout": 0.1}
+    settings = {"width": 16, "num_layers": 2, "num_heads": 2, "kernel_size": 5, "channels": 4, "dropout": 0.1}
     layer = ConformerEncoder(**{**settings, "left_context": left_context, **changes})
     layer.build((None, None, 7))
     return layer
@@ -106,7 +106,8 @@ def test_batch_equals_one_by_one():
 def test_xla_equals_eager():
     layer, inputs = encoder(num_layers=1), tf.constant(features())
     compiled = tf.function(lambda x, n: layer(x, n), jit_compile=True)
-    np.testing.assert_allclose(compiled(inputs, tf.constant(LENGTHS))[0], layer(inputs, tf.constant(LENGTHS))[0], atol=1e-5)
+    lengths = tf.constant(LENGTHS)
+    np.testing.assert_allclose(compiled(inputs, lengths)[0], layer(inputs, lengths)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -133,14 +134,23 @@ def test_a_full_context_layer_refuses_to_stream():
         encoder(None).get_initial_state(1)
 
 
-def test_halving_stage_equals_a_strided_convolution():
+@pytest.mark.parametrize("bins", [8, 5])
+def test_halving_stage_equals_a_strided_convolution(bins):
     stage = HalvingStage(6)
-    stage.build((None, None, 4))
-    x = np.random.default_rng(0).normal(size=[2, 10, 4]).astype(np.float32)
-    kernel, bias = stage.dense.get_weights()
-    padded = np.pad(x, [[0, 0], [1, 0], [0, 0]])
-    expected = tf.nn.silu(tf.nn.conv1d(padded, kernel.reshape(3, 4, 6), stride=2, padding="VALID") + bias)
-    np.testing.assert_allclose(stage(x, tf.constant([10, 10]))[0], expected, atol=1e-5)
+    stage.build((None, None, bins, 4))
+    x = np.random.default_rng(0).normal(size=[2, 9, bins, 4]).astype(np.float32)
+    kernel, bias = stage.convolution.get_weights()
+    padded = np.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]).astype(np.float64)
+    half = (bins + 1) // 2
+    expected = np.zeros([2, 5, half, 6])
+    for t in range(5):
+        for f in range(half):
+            patch = padded[:, 2 * t : 2 * t + 3, 2 * f : 2 * f + 3]
+            expected[:, t, f] = np.einsum("bijc,ijco->bo", patch, kernel) + bias
+    expected /= 1 + np.exp(-expected)
+    outputs, lengths = stage(x, tf.constant([9, 9]))
+    np.testing.assert_array_equal(lengths, [5, 5])
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -183,4 +193,5 @@ def test_attention_equals_a_loop_over_queries(left_context):
             mixed = sum(w * value[s, 0, head] for w, s in zip(weights / weights.sum(), seen, strict=True))
             expected[t, 4 * head : 4 * head + 4] = mixed
     expected = expected @ out_kernel + out_bias
-    np.testing.assert_allclose(layer(tf.constant(x, tf.float32), tf.constant([length]))[0, :length], expected, atol=1e-5)
+    outputs = layer(tf.constant(x, tf.float32), tf.constant([length]))
+    np.testing.assert_allclose(outputs[0, :length], expected, atol=1e-5)

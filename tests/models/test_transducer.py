@@ -9,7 +9,7 @@ from tf_rnnt_kd.models import Transducer, build_transducer
 
 CONFIG = {
     "encoder": {
-        "width": 16, "num_layers": 1, "num_heads": 2, "kernel_size": 3, "subsampling": 8, "left_context": 4, "dropout": 0.0
+        "width": 16, "num_layers": 1, "num_heads": 2, "kernel_size": 3, "channels": 3, "left_context": 4, "dropout": 0.0
     },
     "predictor": {"width": 6, "context_size": 2, "dropout": 0.0},
     "joint_width": 10,
@@ -53,7 +53,8 @@ def test_joint_equals_numpy(model):
 
 def test_features_are_normalised_by_the_statistics(model):
     x = np.random.default_rng(0).normal(size=[1, 4, 5])
-    np.testing.assert_allclose(model.normalise(tf.constant(x, tf.float32)), (x - np.arange(5)) / np.arange(1, 6), atol=1e-6)
+    expected = (x - np.arange(5)) / np.arange(1, 6)
+    np.testing.assert_allclose(model.normalise(tf.constant(x, tf.float32)), expected, atol=1e-6)
 
 
 def test_streaming_equals_offline_through_the_flat_state(model):

@@ -38,7 +38,7 @@ class SelfAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.left_context = left_context
         self.dropout_rate = dropout
-        self.attention_dropout = keras.layers.Dropout(dropout)
+        self.attention_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         self.width = int(input_shape[-1])

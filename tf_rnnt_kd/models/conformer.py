@@ -20,8 +20,8 @@ class FeedForward(keras.layers.Layer):
         super().__init__(**kwargs)
         self.expansion = expansion
         self.dropout_rate = dropout
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
-        self.hidden_dropout = keras.layers.Dropout(dropout)
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
+        self.hidden_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         width = int(input_shape[-1])
@@ -57,8 +57,8 @@ class ConvolutionModule(keras.layers.Layer):
             raise ValueError(f"a centred convolution needs an odd kernel_size, not {kernel_size}")
         self.kernel_size = kernel_size
         self.causal = causal
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
-        self.depthwise_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="depthwise_norm")
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
+        self.depthwise_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="depthwise_norm", dtype=self.dtype_policy)
 
     def build(self, input_shape):
         self.width = int(input_shape[-1])
@@ -121,13 +121,16 @@ class ConformerBlock(keras.layers.Layer):
         self.settings = {
             "num_heads": num_heads, "kernel_size": kernel_size, "left_context": left_context, "dropout": dropout,
         }
-        self.feed_forward_in = FeedForward(dropout=dropout, name="feed_forward_in")
-        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="attention_norm")
-        self.attention = SelfAttention(num_heads, left_context, dropout, name="attention")
-        self.convolution = ConvolutionModule(kernel_size, causal=left_context is not None, name="convolution")
-        self.feed_forward_out = FeedForward(dropout=dropout, name="feed_forward_out")
-        self.output_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="output_norm")
-        self.residual_dropout = keras.layers.Dropout(dropout)
+        policy = self.dtype_policy
+        self.feed_forward_in = FeedForward(dropout=dropout, name="feed_forward_in", dtype=policy)
+        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="attention_norm", dtype=self.dtype_policy)
+        self.attention = SelfAttention(num_heads, left_context, dropout, name="attention", dtype=policy)
+        self.convolution = ConvolutionModule(
+            kernel_size, causal=left_context is not None, name="convolution", dtype=policy
+        )
+        self.feed_forward_out = FeedForward(dropout=dropout, name="feed_forward_out", dtype=policy)
+        self.output_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="output_norm", dtype=self.dtype_policy)
+        self.residual_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape):
         parts = (self.feed_forward_in, self.attention_norm, self.attention, self.convolution, self.feed_forward_out,
@@ -173,11 +176,13 @@ class ConformerEncoder(keras.layers.Layer):
     Args:
       width: model dimension. num_layers, num_heads, kernel_size, dropout: of the blocks.
       subsampling: a power of two; time resolution of the output in feature frames.
+      channels: of the convolutions that subsample.
       left_context: None for full context; otherwise each block is causal and sees that many frames back.
     """
 
     def __init__(
-        self, width, num_layers, num_heads, kernel_size, subsampling=8, left_context=None, dropout=0.0, **kwargs
+        self, width, num_layers, num_heads, kernel_size, subsampling=8, channels=32, left_context=None, dropout=0.0,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         stages = subsampling.bit_length() - 1
@@ -185,37 +190,45 @@ class ConformerEncoder(keras.layers.Layer):
             raise ValueError(f"subsampling must be a power of two, not {subsampling}")
         self.settings = {
             "width": width, "num_layers": num_layers, "num_heads": num_heads, "kernel_size": kernel_size,
-            "subsampling": subsampling, "left_context": left_context, "dropout": dropout,
+            "subsampling": subsampling, "channels": channels, "left_context": left_context, "dropout": dropout,
         }
         self.subsampling = subsampling
         self.is_streaming = left_context is not None
-        self.stages = [HalvingStage(width, name=f"halving_{i}") for i in range(stages)]
-        self.input_projection = keras.layers.Dense(width, name="input_projection")
-        self.input_dropout = keras.layers.Dropout(dropout)
+        policy = self.dtype_policy
+        self.stages = [HalvingStage(channels, name=f"halving_{i}", dtype=policy) for i in range(stages)]
+        self.input_projection = keras.layers.Dense(width, name="input_projection", dtype=policy)
+        self.input_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.blocks = [
-            ConformerBlock(num_heads, kernel_size, left_context, dropout, name=f"block_{i}") for i in range(num_layers)
+            ConformerBlock(num_heads, kernel_size, left_context, dropout, name=f"block_{i}", dtype=policy)
+            for i in range(num_layers)
         ]
 
     def build(self, input_shape):
-        shape = (None, None, int(input_shape[-1]))
         inner = (None, None, self.settings["width"])
+        bins, channels = int(input_shape[-1]), 1
         for stage in self.stages:
-            stage.build(shape)
-            shape = inner
-        self.input_projection.build(shape)
+            stage.build((None, None, bins, channels))
+            bins, channels = stage.output_bins, stage.channels
+        self.subsampled_width = bins * channels
+        self.input_projection.build((None, None, self.subsampled_width))
         for block in self.blocks:
             block.build(inner)
         self.built = True
 
     def call(self, features, num_frames, training=False):
         """Returns (frames [B, T, width] with zeros beyond the lengths, lengths [B] int32)."""
-        frames, lengths = features, num_frames
+        frames, lengths = features[..., None], num_frames
         for stage in self.stages:
             frames, lengths = stage(frames, lengths)
-        frames = mask_frames(self.input_dropout(self.input_projection(frames), training=training), lengths)
+        frames = mask_frames(self.input_dropout(self._project(frames), training=training), lengths)
         for block in self.blocks:
             frames = block(frames, lengths, training=training)
         return mask_frames(frames, lengths), lengths
+
+    def _project(self, frames):
+        """Subsampled frames [B, T, F', C'] -> [B, T, width]."""
+        shape = [tf.shape(frames)[0], -1 if frames.shape[1] is None else frames.shape[1], self.subsampled_width]
+        return self.input_projection(tf.reshape(frames, shape))
 
     def get_initial_state(self, batch_size):
         """A dictionary of tensors; shapes do not change from step to step."""
@@ -235,11 +248,11 @@ class ConformerEncoder(keras.layers.Layer):
         Returns:
           (frames [B, k, width], new state). Frames beyond ceil(num_frames / subsampling) are meaningless.
         """
-        new_state, frames, lengths = {}, features, num_frames
+        new_state, frames, lengths = {}, features[..., None], num_frames
         for stage in self.stages:
             frames, new_state[stage.name] = stage.step(mask_frames(frames, lengths), state[stage.name])
             lengths = (lengths + 1) // 2
-        frames = mask_frames(self.input_projection(frames), lengths)
+        frames = mask_frames(self._project(frames), lengths)
         for block in self.blocks:
             frames, new_state[block.name] = block.step(frames, state[block.name])
         return frames, new_state

@@ -9,9 +9,11 @@ def valid_frames(lengths, num_frames):
 
 
 def mask_frames(frames, lengths):
-    """Frames [B, T, C] with everything beyond `lengths` [B] replaced by zeros.
+    """Frames [B, T, ...] with everything beyond `lengths` [B] replaced by zeros.
 
     A selection, not a product, so that NaN in the padding reaches neither values nor gradients.
     """
     num_frames = frames.shape[1] if frames.shape[1] is not None else tf.shape(frames)[1]
-    return tf.where(valid_frames(lengths, num_frames)[:, :, None], frames, tf.zeros([], frames.dtype))
+    valid = valid_frames(lengths, num_frames)
+    valid = tf.reshape(valid, tf.concat([tf.shape(valid), tf.ones([len(frames.shape) - 2], tf.int32)], axis=0))
+    return tf.where(valid, frames, tf.zeros([], frames.dtype))

@@ -22,9 +22,9 @@ class StatelessPredictor(keras.layers.Layer):
             "vocab_size": vocab_size, "width": width, "context_size": context_size, "dropout": dropout,
         }
         self.context_size = context_size
-        self.embedding = keras.layers.Embedding(vocab_size, width, name="embedding")
-        self.mix = keras.layers.Dense(width, "silu", name="mix")
-        self.dropout = keras.layers.Dropout(dropout)
+        self.embedding = keras.layers.Embedding(vocab_size, width, name="embedding", dtype=self.dtype_policy)
+        self.mix = keras.layers.Dense(width, "silu", name="mix", dtype=self.dtype_policy)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape=None):
         self.embedding.build(None)

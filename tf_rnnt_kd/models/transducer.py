@@ -28,8 +28,11 @@ class Transducer(keras.Model):
         self.predictor_projection = keras.layers.Dense(joint_width, use_bias=False, name="predictor_projection")
 
     def build(self, input_shape=None):
-        self.encoder.build((None, None, self.num_features))
-        self.predictor.build()
+        # A model that is loaded from a file gets its parts built already.
+        if not self.encoder.built:
+            self.encoder.build((None, None, self.num_features))
+        if not self.predictor.built:
+            self.predictor.build()
         self.encoder_projection.build((None, None, self.encoder.settings["width"]))
         self.predictor_projection.build((None, None, self.predictor.settings["width"]))
         self.joint_kernel = self.add_weight(name="joint_kernel", shape=(self.joint_width, self.vocab_size))
@@ -41,6 +44,10 @@ class Transducer(keras.Model):
             name="feature_scale", shape=(self.num_features,), initializer="ones", trainable=False
         )
         self.built = True
+
+    def build_from_config(self, config):
+        """All shapes follow from the constructor's arguments."""
+        self.build()
 
     def set_feature_statistics(self, mean, standard_deviation):
         """Features are normalised by these, [F] each, measured once on the training data."""
@@ -77,7 +84,7 @@ class Transducer(keras.Model):
     def joint_logits(self, encoder_projection, predictor_projection):
         """Broadcast sum of [..., H] and [..., H] -> float32 logits [..., V]."""
         hidden = tf.tanh(encoder_projection + predictor_projection)
-        logits = tf.einsum("...h,hv->...v", hidden, tf.cast(self.joint_kernel, hidden.dtype))
+        logits = tf.tensordot(hidden, tf.cast(self.joint_kernel, hidden.dtype), 1)
         return tf.cast(logits, tf.float32) + tf.cast(self.joint_bias, tf.float32)
 
     def call(self, inputs, training=False):
