@@ -19,7 +19,8 @@ table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabula
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #eee; } th { background: #f6f6f6; }
 td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; } pre { background: #f6f6f6; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12.5px; }
+img { max-width: 100%; }
+pre { background: #f6f6f6; padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12.5px; }
 .note { color: #666; font-size: 13.5px; }
 """
 
