@@ -1,0 +1,96 @@
+"""Trains the vocabulary of a recogniser on the transcripts of a dataset of records.
+
+    python -m tf_rnnt_kd.train_tokenizer --records=run/records --split=train-labeled --output=run/tokenizer
+
+--kind=auto takes whole words where the transcripts have at most 64 different ones, else SentencePiece unigram pieces.
+The output holds tokenizer.json, and sentencepiece.model where there is one. Run again with the same settings on the
+same records, it does nothing.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("records", None, "Dataset of records (beam_pipelines.prepare_corpus).")
+flags.DEFINE_list("split", None, "Labelled split to train on, or several with commas.")
+flags.DEFINE_string("output", None, "Folder to write.")
+flags.DEFINE_enum("kind", "auto", ["auto", "sentencepiece", "characters"], "Kind of vocabulary.")
+flags.DEFINE_enum("model_type", None, ["unigram", "bpe", "char", "word"], "SentencePiece model; unigram if not given.")
+flags.DEFINE_integer("vocab_size", 128, "Tokens at most, the blank included (SentencePiece only).", lower_bound=2)
+flags.DEFINE_enum("profile", "upper", ["upper", "words", "verbatim"], "Normalisation of the transcripts.")
+
+SETTINGS_FILE = "settings.json"
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
+    try:
+        _train()
+    except ValueError as error:
+        sys.stderr.write(f"train_tokenizer: {error}\n")
+        return 1
+    return 0
+
+
+def _train() -> None:
+    if not FLAGS.records:
+        raise ValueError("--records=DIR is missing: the dataset whose transcripts to train on")
+    if not FLAGS.split:
+        raise ValueError("--split=NAME is missing: the labelled split to train on, such as train-labeled")
+    if not FLAGS.output:
+        raise ValueError("--output=DIR is missing: the folder to write the tokenizer to")
+
+    # Here, so that --help and mistakes in flags answer at once.
+    from tf_rnnt_kd import text
+    from tf_rnnt_kd.records.dataset import DatasetInfo, write_atomically
+
+    info = DatasetInfo.load(FLAGS.records)
+    settings = {name: FLAGS[name].value for name in ("split", "kind", "model_type", "vocab_size", "profile")}
+    settings["records"] = {split: [shard.sha256 for shard in info.split(split).shards] for split in FLAGS.split}
+    output = Path(FLAGS.output)
+    settings_path = output / SETTINGS_FILE
+    if settings_path.exists():
+        if json.loads(settings_path.read_text()) != settings:
+            raise ValueError(
+                f"{output} holds a tokenizer of other settings or records: choose another --output, or delete it"
+            )
+        tokenizer = text.Tokenizer.load(output)
+        sys.stdout.write(f"{output} is already done: {tokenizer.vocab_size} tokens, hash {tokenizer.hash}\n")
+        return
+    unlabelled = [split for split in FLAGS.split if not info.split(split).labelled]
+    if unlabelled:
+        raise ValueError(f"{', '.join(unlabelled)} has no transcripts: name a labelled --split")
+    paths = [path for split in FLAGS.split for path in info.shard_paths(FLAGS.records, split)]
+    tokenizer = text.train_tokenizer(
+        (text.normalise(transcript, profile=FLAGS.profile) for transcript in _transcripts(paths)),
+        kind=FLAGS.kind,
+        model_type=FLAGS.model_type,
+        vocab_size=FLAGS.vocab_size,
+    )
+    tokenizer.save(output)
+    write_atomically(settings_path, content=json.dumps(settings, indent=1, sort_keys=True) + "\n")
+    sys.stdout.write(
+        f"{output}: {tokenizer.kind}, {tokenizer.vocab_size} tokens with the blank, hash {tokenizer.hash}\n"
+    )
+
+
+def _transcripts(paths: list[str]) -> Iterator[str]:
+    """The texts of all records in `paths`, in order; records without one are passed over."""
+    import tensorflow as tf
+    from tqdm import tqdm
+
+    spec = {"text": tf.io.VarLenFeature(tf.string)}  # the audio beside it is never copied
+    dataset = (
+        tf.data.TFRecordDataset(paths).batch(64).map(lambda batch: tf.io.parse_example(batch, spec)["text"].values)
+    )
+    for texts in tqdm(dataset.as_numpy_iterator(), desc="transcripts", unit=" batches", leave=False):
+        yield from (value.decode() for value in texts)
+
+
+if __name__ == "__main__":
+    app.run(main)
