@@ -15,6 +15,16 @@ from tf_rnnt_kd.text import Tokenizer
 MEL_BINS = 20
 
 
+def make_audio():
+    """Waveforms [3, S] float32 with NaN behind their ends, and num_samples [3]; none is a multiple of a frame."""
+    random = np.random.default_rng(3)
+    num_samples = np.array([24_000, 11_111, 17_500], np.int32)
+    loudness = np.repeat(random.uniform(0.001, 0.3, size=(3, 30)), 800, axis=1)
+    waveforms = (loudness * random.normal(size=loudness.shape)).astype(np.float32)
+    waveforms[np.arange(24_000)[None, :] >= num_samples[:, None]] = np.nan
+    return waveforms, num_samples
+
+
 def make_model(*, tokenizer, left_context, seed=0):
     keras.utils.set_random_seed(seed)
     config = {
@@ -26,7 +36,8 @@ def make_model(*, tokenizer, left_context, seed=0):
     }
     model = build_transducer(config, vocab_size=tokenizer.vocab_size, num_features=MEL_BINS)
     model.set_feature_statistics(np.full(MEL_BINS, -5.0, np.float32), np.full(MEL_BINS, 3.0, np.float32))
-    # Fresh weights decide for one symbol everywhere: these hesitate between blank and tokens, and mind the context.
+    # Fresh weights decide for one symbol everywhere. These mind the context, and frames that differ much decide
+    # differently, whatever the encoder is.
     random = np.random.default_rng(1)
     for variable, scale in (
         (model.predictor_projection.kernel, 3.0),
@@ -35,7 +46,13 @@ def make_model(*, tokenizer, left_context, seed=0):
         (model.joint_kernel, 1.5),
     ):
         variable.assign(scale * random.normal(size=variable.shape))
-    model.joint_bias.assign([3.0] + [0.0] * (tokenizer.vocab_size - 1))
+    waveforms, num_samples = make_audio()
+    encoded, lengths = model.encode(*LogMelFrontend(num_mel_bins=MEL_BINS)(waveforms, num_samples))
+    frames = tf.boolean_mask(encoded, tf.sequence_mask(lengths, encoded.shape[1])).numpy()
+    scale = 2.0 / frames.std(axis=0)
+    model.encoder_projection.kernel.assign(model.encoder_projection.kernel * scale)
+    model.encoder_projection.bias.assign(-frames.mean(axis=0) * scale)
+    model.joint_bias.assign([2.0] + [0.0] * (tokenizer.vocab_size - 1))
     return model
 
 
@@ -72,10 +89,4 @@ def student(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def audio():
-    """Waveforms [3, S] float32 with NaN behind their ends, and num_samples [3]; none is a multiple of a frame."""
-    random = np.random.default_rng(3)
-    num_samples = np.array([24_000, 11_111, 17_500], np.int32)
-    loudness = np.repeat(random.uniform(0.001, 0.3, size=(3, 30)), 800, axis=1)
-    waveforms = (loudness * random.normal(size=loudness.shape)).astype(np.float32)
-    waveforms[np.arange(24_000)[None, :] >= num_samples[:, None]] = np.nan
-    return waveforms, num_samples
+    return make_audio()
