@@ -78,9 +78,9 @@ def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo") / "corpus"
     _make_corpus(root)
     chapter = root / "test" / "11" / "1"
-    (chapter / "11-1-90.flac").write_bytes(b"")
+    (chapter / "11-0-0.flac").write_bytes(b"")
     transcript = chapter / "11-1.trans.txt"
-    transcript.write_text(transcript.read_text() + "11-1-90 GO\n11-1-91 STOP\n")
+    transcript.write_text(transcript.read_text() + "11-0-0 GO\n11-0-1 STOP\n")
     return root
 
 

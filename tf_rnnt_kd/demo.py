@@ -100,7 +100,10 @@ def plan(workdir: Path, *, corpus: Path | None) -> list[Stage]:
         stages.append(Stage(f"evaluate-{name}", f"Measure {name} on {TEST}", "evaluation", arguments))
     best = best_student(workdir)
     exported_student = f"{workdir}/exported/{best}"
-    listen = [f"--saved_model={exported_student}", *_some_files(corpus / TEST)]
+    listen = [
+        f"--saved_model={exported_student}",
+        *_some_files(corpus / TEST, result=workdir / "results" / "teacher.json"),
+    ]
     report = (
         "tf_rnnt_kd.report",
         "--results=" + ",".join(f"{results}/{name}.json" for name in systems),
@@ -167,11 +170,16 @@ def _config_folder() -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def _some_files(folder: Path) -> list[str]:
-    """The first file of some speakers."""
-    speakers = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    firsts = [next(iter(sorted(speaker.rglob("*.flac"))), None) for speaker in speakers[:_TRANSCRIBED_FILES]]
-    return [str(path) for path in firsts if path]
+def _some_files(folder: Path, *, result: Path) -> list[str]:
+    """The first file of some speakers, of those that were good enough to be measured on."""
+    if not result.exists():
+        return []
+    good = {row["id"] for row in json.loads(result.read_text())["per_utterance"]}
+    of_speaker: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.stem in good:
+            of_speaker.setdefault(path.relative_to(folder).parts[0], path)
+    return [str(path) for path in [*of_speaker.values()][:_TRANSCRIBED_FILES]]
 
 
 def _claim_corpus(workdir: Path) -> Path | None:
