@@ -1,6 +1,7 @@
 """Training batches, against the utterances they were written from."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -26,10 +27,8 @@ def write(directory, records, *, split="train", teacher=None):
     for index in range(2):
         file = dataset.shard_file(split, index=index, num_shards=2)
         shards.append(dataset.write_shard(directory, file=file, records=records[index::2]))
-    info = dataset.DatasetInfo(
-        kind="utterances", splits={split: dataset.Split(tuple(shards), len(records), 1.0, True)}, counts={}, rejected={},
-        teacher=teacher,
-    )
+    splits = {split: dataset.Split(tuple(shards), len(records), 1.0, True)}
+    info = dataset.DatasetInfo(kind="utterances", splits=splits, counts={}, rejected={}, teacher=teacher)
     info.save(directory)
     return reader.Source(str(directory), split)
 
@@ -115,7 +114,7 @@ def test_untrainable_records_are_named_with_their_reason(tokenizer, tmp_path, ut
 
 def lattice_record(u, tokenizer, *, with_lattice=True):
     tokens = tokenizer.encode(u.text)
-    num_frames = -(-(-(-len(u.waveform) // 160)) // 4)
+    num_frames = math.ceil(math.ceil(len(u.waveform) / 160) / 4)
     logits = np.random.default_rng(7).normal(size=[num_frames, len(tokens) + 1, 3])
     nodes = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     nodes[:, -1] = np.log([0.75, 1e-30, 0.25])

@@ -126,8 +126,8 @@ def command(corpus, workdir, *extra):
     config.write_text(CONFIG_FILE.format(tests=str(pathlib.Path(__file__).parent)))
     records = corpus / "records"
     return [
-        sys.executable, "-m", "tf_rnnt_kd.train", f"--config={config}", f"--workdir={workdir}", f"--train={records}:train",
-        f"--dev={records}:dev", f"--tokenizer={corpus / 'tokenizer'}", *extra,
+        sys.executable, "-m", "tf_rnnt_kd.train", f"--config={config}", f"--workdir={workdir}",
+        f"--train={records}:train", f"--dev={records}:dev", f"--tokenizer={corpus / 'tokenizer'}", *extra,
     ]
 
 

@@ -58,7 +58,9 @@ class ConvolutionModule(keras.layers.Layer):
         self.kernel_size = kernel_size
         self.causal = causal
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
-        self.depthwise_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="depthwise_norm", dtype=self.dtype_policy)
+        self.depthwise_norm = keras.layers.LayerNormalization(
+            epsilon=1e-5, name="depthwise_norm", dtype=self.dtype_policy
+        )
 
     def build(self, input_shape):
         self.width = int(input_shape[-1])
@@ -123,14 +125,14 @@ class ConformerBlock(keras.layers.Layer):
         }
         policy = self.dtype_policy
         self.feed_forward_in = FeedForward(dropout=dropout, name="feed_forward_in", dtype=policy)
-        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="attention_norm", dtype=self.dtype_policy)
+        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="attention_norm", dtype=policy)
         self.attention = SelfAttention(num_heads, left_context, dropout, name="attention", dtype=policy)
         self.convolution = ConvolutionModule(
             kernel_size, causal=left_context is not None, name="convolution", dtype=policy
         )
         self.feed_forward_out = FeedForward(dropout=dropout, name="feed_forward_out", dtype=policy)
-        self.output_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="output_norm", dtype=self.dtype_policy)
-        self.residual_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.output_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="output_norm", dtype=policy)
+        self.residual_dropout = keras.layers.Dropout(dropout, dtype=policy)
 
     def build(self, input_shape):
         parts = (self.feed_forward_in, self.attention_norm, self.attention, self.convolution, self.feed_forward_out,
@@ -197,7 +199,9 @@ class ConformerEncoder(keras.layers.Layer):
         policy = self.dtype_policy
         self.stages = [HalvingStage(channels, name=f"halving_{i}", dtype=policy) for i in range(stages)]
         self.input_projection = keras.layers.Dense(width, name="input_projection", dtype=policy)
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        # The convolutions shrink the signal to a tenth; without this the first block's own noise would drown it.
+        self.input_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="input_norm", dtype=policy)
+        self.input_dropout = keras.layers.Dropout(dropout, dtype=policy)
         self.blocks = [
             ConformerBlock(num_heads, kernel_size, left_context, dropout, name=f"block_{i}", dtype=policy)
             for i in range(num_layers)
@@ -211,6 +215,7 @@ class ConformerEncoder(keras.layers.Layer):
             bins, channels = stage.output_bins, stage.channels
         self.subsampled_width = bins * channels
         self.input_projection.build((None, None, self.subsampled_width))
+        self.input_norm.build(inner)
         for block in self.blocks:
             block.build(inner)
         self.built = True
@@ -228,7 +233,7 @@ class ConformerEncoder(keras.layers.Layer):
     def _project(self, frames):
         """Subsampled frames [B, T, F', C'] -> [B, T, width]."""
         shape = [tf.shape(frames)[0], -1 if frames.shape[1] is None else frames.shape[1], self.subsampled_width]
-        return self.input_projection(tf.reshape(frames, shape))
+        return self.input_norm(self.input_projection(tf.reshape(frames, shape)))
 
     def get_initial_state(self, batch_size):
         """A dictionary of tensors; shapes do not change from step to step."""

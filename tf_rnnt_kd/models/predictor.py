@@ -22,7 +22,10 @@ class StatelessPredictor(keras.layers.Layer):
             "vocab_size": vocab_size, "width": width, "context_size": context_size, "dropout": dropout,
         }
         self.context_size = context_size
-        self.embedding = keras.layers.Embedding(vocab_size, width, name="embedding", dtype=self.dtype_policy)
+        # Keras's default of +-0.05 would leave the joint blind to the labels for the first hundreds of steps.
+        self.embedding = keras.layers.Embedding(
+            vocab_size, width, keras.initializers.RandomNormal(stddev=1.0), name="embedding", dtype=self.dtype_policy
+        )
         self.mix = keras.layers.Dense(width, "silu", name="mix", dtype=self.dtype_policy)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 

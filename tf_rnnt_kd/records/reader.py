@@ -222,7 +222,10 @@ def training_batches(
         assemble,
         window_size_func=lambda key: tf.gather(batch_sizes, key),
     )
-    return dataset.prefetch(2)
+    # The tokenizer op counts as stateful, though it only holds the model; without this the iterator cannot be saved.
+    options = tf.data.Options()
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    return dataset.prefetch(2).with_options(options)
 
 
 def evaluation_batches(source: Source, *, tokenizer, frontend, batch_size: int) -> tf.data.Dataset:
