@@ -10,7 +10,7 @@ flags it resumes from the last checkpoint.
 import os
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 FLAGS = flags.FLAGS
@@ -27,7 +27,6 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.set_verbosity(logging.INFO)
     try:
         missing = [f"--{name}" for name in ("config", "workdir", "train", "dev", "tokenizer") if not FLAGS[name].value]
         if missing:

@@ -18,6 +18,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.model.encoder.num_heads = 4
     config.model.encoder.kernel_size = 9
     config.model.encoder.subsampling = 8
+    config.model.encoder.channels = 32  # of the convolutions that subsample
     # None: full context. A number of encoder frames: causal, sees that far back, streams.
     config.model.encoder.left_context = ml_collections.config_dict.placeholder(int)
     config.model.encoder.dropout = 0.1
