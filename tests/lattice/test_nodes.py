@@ -230,7 +230,7 @@ def test_short_batches_skip_trailing_slices_exactly():
 def test_one_trace_serves_all_shapes():
     from tf_rnnt_kd.lattice import joint
 
-    forward, backward = joint._compiled(0, "tanh", 2**20, tf.float32)
+    forward, backward = joint._make_once(0, "tanh", 2**20, tf.float32)
     for frames in range(3, 9):
         arrays, labels, lengths = joint_batch(frames, frames=frames, labels=frames // 2)
         inputs = [tf.constant(a) for a in arrays]

@@ -60,7 +60,7 @@ def test_every_batch_has_its_buckets_shape_and_the_utterances_content(source, to
     shapes = {(b.batch_size, b.num_frames, 20) for b in buckets}
     labels = {b.num_frames: b.num_labels for b in buckets}
     seen = set()
-    for batch in dataset_.take(20).as_numpy_iterator():
+    for batch in dataset_.take(60).as_numpy_iterator():
         assert batch["features"].shape in shapes
         assert batch["tokens"].shape[1] == labels[batch["features"].shape[1]]
         for i, name in enumerate(batch["utterance_id"]):

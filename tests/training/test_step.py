@@ -11,13 +11,23 @@ from tf_rnnt_kd.training.config import default_config
 from tf_rnnt_kd.training.optimizer import WeightAverage, build_optimizer
 from tf_rnnt_kd.training.step import make_train_step
 
+SPEC = {
+    "features": tf.TensorSpec([None, None, 3]),
+    "num_frames": tf.TensorSpec([None], tf.int32),
+    "tokens": tf.TensorSpec([None, None], tf.int32),
+    "num_tokens": tf.TensorSpec([None], tf.int32),
+    "utterance_id": tf.TensorSpec([None], tf.string),
+}
+TEACHER_SPEC = {"teacher_nodes": tf.TensorSpec([None, None, None, 3]), "has_teacher": tf.TensorSpec([None])}
 
-def setting(**losses):
+
+def setting(jit_compile=False, **losses):
     keras.utils.set_random_seed(0)
     config = default_config()
     config.model.encoder.update(width=8, num_layers=1, num_heads=2, kernel_size=3, dropout=0.0)
     config.model.predictor.update(width=4, dropout=0.0)
     config.model.joint_width = 6
+    config.train.jit_compile = jit_compile
     config.augment.update(freq_masks=0, time_masks=0)
     config.optimizer.update(warmup_steps=0, ema_decay=0.5, clip_norm=1e9, weight_decay=0.0)
     if losses:
@@ -28,7 +38,8 @@ def setting(**losses):
     average = WeightAverage(models[0], average_model=models[1], decay=0.5)
     average.start()
     step = make_train_step(
-        models[0], objective=Objective(config.losses), optimizer=optimizer, average=average, config=config
+        models[0], objective=Objective(config.losses), optimizer=optimizer, average=average, config=config,
+        batch_spec=SPEC if "collapsed" not in losses else {**SPEC, **TEACHER_SPEC},
     )
     return models, step
 
@@ -101,12 +112,13 @@ def test_collapsed_distillation_counts_only_utterances_with_a_teacher():
     np.testing.assert_allclose(without["rnnt"], with_one["rnnt"], rtol=1e-6)
 
 
-def test_one_trace_per_shape():
-    _, step = setting()
+@pytest.mark.parametrize("jit_compile, traces", [(False, 1), (True, 2)])
+def test_traces_are_bounded(jit_compile, traces):
+    _, step = setting(jit_compile)
     for index in range(3):
         for num_frames in (32, 40):
             step(batch(num_frames, seed=index), tf.constant(index))
-    assert step.compiled.experimental_get_tracing_count() == 2
+    assert step.compiled.experimental_get_tracing_count() == traces
 
 
 @pytest.mark.parametrize("losses", [{"no_such_loss": {"weight": 1.0}}, {"rnnt": {"wieght": 1.0}}])

@@ -76,7 +76,9 @@ def node_log_probs(
     has_label = label_arc_mask(logit_lengths, label_lengths, num_frames=1, num_positions=num_positions)[:, 0]
     label = tf.where(has_label, next_label(labels, num_symbols=kernel.shape[1]), kernel.shape[1])
 
-    forward, backward = _compiled(blank_index, activation, int(max_slice_elements), encoder.dtype)
+    # A loop that was traced outside XLA does not compile inside it, so only eager calls share their traces.
+    make = _make if tf.inside_function() else _make_once
+    forward, backward = make(blank_index, activation, int(max_slice_elements), encoder.dtype)
     # XLA turns the trip count into a loop bound; frames past the longest utterance cost nothing.
     longest = tf.reduce_max(logit_lengths)
 
@@ -95,8 +97,7 @@ def node_log_probs(
     return mask_nodes(nodes, logit_lengths=logit_lengths, label_lengths=label_lengths)
 
 
-@functools.cache
-def _compiled(blank_index, activation, max_slice_elements, dtype):
+def _make(blank_index, activation, max_slice_elements, dtype):
     """(forward, backward) traced once for all shapes; inside a compiled step their shapes are static nevertheless."""
     function, derivative = _ACTIVATIONS[activation]
     sequence, matrix, vector = (tf.TensorSpec([None] * rank, dtype) for rank in (3, 2, 1))
@@ -154,6 +155,9 @@ def _compiled(blank_index, activation, max_slice_elements, dtype):
         return (slices.join(to_encoder), *others)
 
     return forward, backward
+
+
+_make_once = functools.cache(_make)
 
 
 class _Slices:

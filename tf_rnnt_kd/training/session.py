@@ -53,20 +53,20 @@ class Session:
             self.inventory, num_buckets=config.data.num_buckets, frames_per_batch=config.data.frames_per_batch,
             multiple=subsampling * 4, stretch=stretch,
         )
-        self._iterator = iter(
-            reader.training_batches(
-                sources, tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, buckets=self.buckets,
-                seed=config.seed, shuffle_buffer=config.data.shuffle_buffer,
-                speed_factors=config.augment.speed_factors, with_collapsed=node_level,
-            )
+        batches = reader.training_batches(
+            sources, tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, buckets=self.buckets,
+            seed=config.seed, shuffle_buffer=config.data.shuffle_buffer,
+            speed_factors=config.augment.speed_factors, with_collapsed=node_level,
         )
+        self._iterator = iter(batches)
         optimizer = build_optimizer(config.optimizer, steps=config.train.steps)
         optimizer.build(self.model.trainable_variables)
         self._average = WeightAverage(
             self.model, average_model=self.average_model, decay=config.optimizer.ema_decay
         )
         self._train_step = make_train_step(
-            self.model, objective=objective, optimizer=optimizer, average=self._average, config=config
+            self.model, objective=objective, optimizer=optimizer, average=self._average, config=config,
+            batch_spec=batches.element_spec,
         )
         self._integers = tf.Variable(tf.zeros([3], tf.int64), trainable=False)  # step, skipped_steps, best_step
         self._best_wer = tf.Variable(np.inf, dtype=tf.float64, trainable=False)

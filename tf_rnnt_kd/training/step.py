@@ -7,10 +7,15 @@ from tf_rnnt_kd.losses import LossInputs
 from tf_rnnt_kd.speech.augment import spec_augment
 
 
-def make_train_step(model, *, objective, optimizer, average, config):
+def make_train_step(model, *, objective, optimizer, average, config, batch_spec):
     """Returns `train_step(batch, step) -> {name: scalar}`.
 
-    The step is traced once per bucket shape. It returns the mean of every loss term, `loss` (the weighted sum),
+    Compiled by XLA (`config.train.jit_compile`) the step is traced once per bucket shape, otherwise once for all.
+
+    Args:
+      batch_spec: the element_spec of the batches.
+
+    The step returns the mean of every loss term, `loss` (the weighted sum),
     `learning_rate`, `gradient_norm`, and `finite`: false where the step was not applied because the loss or a gradient
     was not finite.
     """
@@ -34,7 +39,6 @@ def make_train_step(model, *, objective, optimizer, average, config):
         )
         return {"loss": total, **terms}
 
-    @tf.function(jit_compile=config.train.jit_compile)
     def train_step(batch, step):
         with tf.GradientTape() as tape:
             terms = {name: tf.reduce_mean(values) for name, values in forward(batch, step).items()}
@@ -52,12 +56,21 @@ def make_train_step(model, *, objective, optimizer, average, config):
         learning_rate = tf.cast(optimizer.learning_rate, tf.float32)
         return {**terms, "gradient_norm": norm, "learning_rate": learning_rate, "finite": finite}
 
-    def run(batch, step):
-        # Strings stay outside: XLA knows none.
-        return train_step({name: value for name, value in batch.items() if value.dtype != tf.string}, step)
+    if config.train.jit_compile:
+        compiled = tf.function(train_step, jit_compile=True)
+    else:
+        compiled = tf.function(train_step, input_signature=[_numeric(batch_spec), tf.TensorSpec([], tf.int32)])
 
-    run.compiled = train_step
+    def run(batch, step):
+        return compiled(_numeric(batch), step)
+
+    run.compiled = compiled
     return run
+
+
+def _numeric(batch):
+    """A batch, or its specification, without the strings: XLA knows none."""
+    return {name: value for name, value in batch.items() if value.dtype != tf.string}
 
 
 def _teacher(batch):
