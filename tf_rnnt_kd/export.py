@@ -36,6 +36,7 @@ def _export() -> None:
         raise ValueError("--output=DIR is missing: the folder to make")
 
     # Here, so that --help and mistakes in flags answer at once.
+    from tf_rnnt_kd.decoding import GreedySearch
     from tf_rnnt_kd.serving import export_saved_model
     from tf_rnnt_kd.training.workdir import load_model
 
@@ -46,7 +47,7 @@ def _export() -> None:
         frontend=trained.frontend,
         config=trained.config,
         output_dir=FLAGS.output,
-        max_symbols_per_frame=trained.config["train"]["max_symbols_per_frame"],
+        search=GreedySearch(**trained.config["search"]),
     )
     metadata, out = export.metadata, sys.stdout.write
     kind = f"streams by {metadata['chunk_samples']} samples" if metadata["streaming"] else "whole utterances only"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_rnnt_kd.decoding import greedy_decode
+from tf_rnnt_kd.decoding import GreedySearch, greedy_decode
 
 WIDTH, SYMBOLS, BATCH, FRAMES = 6, 5, 4, 11
 
@@ -31,7 +31,7 @@ class FakeTransducer:
         return tf.tensordot(tf.tanh(encoder_projection + predictor_projection), self.kernel, 1) + self.bias
 
 
-def reference_decode(model, frames, max_symbols):
+def reference_decode(model, frames, max_symbols, blank_penalty=0.0):
     """One utterance [T, H] -> (tokens, frames, confidences, log-prob of the path), node by node in float64."""
     context, tokens, places, confidences, total = (0, 0), [], [], [], 0.0
     for t, frame in enumerate(frames.astype(np.float64)):
@@ -39,7 +39,9 @@ def reference_decode(model, frames, max_symbols):
             predictor = model.embedding[0][context[0]] + model.embedding[1][context[1]]
             logits = np.tanh(frame + predictor) @ model.kernel + model.bias
             log_probs = logits - np.log(np.sum(np.exp(logits)))
-            best = 0 if emitted == max_symbols else int(np.argmax(log_probs))
+            compared = log_probs.copy()
+            compared[0] -= blank_penalty
+            best = 0 if emitted == max_symbols else int(np.argmax(compared))
             total += log_probs[best]
             if best == 0:
                 break
@@ -58,10 +60,10 @@ def encoded():
 LENGTHS = np.array([FRAMES, 0, 5, 1], np.int32)
 
 
-def assert_equals_reference(result, model, encoded, lengths, max_symbols):
+def assert_equals_reference(result, model, encoded, lengths, max_symbols, blank_penalty=0.0):
     total = 0
     for b, length in enumerate(lengths):
-        tokens, places, confidences, log_prob = reference_decode(model, encoded[b, :length], max_symbols)
+        tokens, places, confidences, log_prob = reference_decode(model, encoded[b, :length], max_symbols, blank_penalty)
         count = int(result.num_tokens[b])
         assert result.tokens[b, :count].numpy().tolist() == tokens
         assert result.token_frames[b, :count].numpy().tolist() == places
@@ -83,6 +85,14 @@ def test_equals_a_node_by_node_decoder(encoded, max_symbols, frames_per_step):
     found = assert_equals_reference(result, model, encoded, LENGTHS, max_symbols)
     assert found >= 5, "too few tokens to prove anything: change the seed"
     assert result.tokens.shape[1] == int(tf.reduce_max(result.num_tokens))
+
+
+def test_a_blank_penalty_changes_the_choice_and_no_log_prob(encoded):
+    model = FakeTransducer(blank_bias=2.0)
+    plain = assert_equals_reference(GreedySearch()(model, encoded, LENGTHS), model, encoded, LENGTHS, 3)
+    search = GreedySearch(blank_penalty=1.5)
+    bolder = assert_equals_reference(search(model, encoded, LENGTHS), model, encoded, LENGTHS, 3, 1.5)
+    assert bolder > plain
 
 
 def test_the_limit_of_symbols_per_frame_forces_blanks(encoded):

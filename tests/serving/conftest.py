@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_rnnt_kd.decoding import GreedySearch
 from tf_rnnt_kd.models import build_transducer
 from tf_rnnt_kd.serving import Recognizer, export_saved_model
 from tf_rnnt_kd.speech.frontend import LogMelFrontend
@@ -49,7 +50,7 @@ def make_model(*, tokenizer, left_context, seed=0):
     waveforms, num_samples = make_audio()
     encoded, lengths = model.encode(*LogMelFrontend(num_mel_bins=MEL_BINS)(waveforms, num_samples))
     frames = tf.boolean_mask(encoded, tf.sequence_mask(lengths, encoded.shape[1])).numpy()
-    scale = 2.0 / frames.std(axis=0)
+    scale = 6.0 / frames.std(axis=0)
     model.encoder_projection.kernel.assign(model.encoder_projection.kernel * scale)
     model.encoder_projection.bias.assign(-frames.mean(axis=0) * scale)
     model.joint_bias.assign([2.0] + [0.0] * (tokenizer.vocab_size - 1))
@@ -61,8 +62,9 @@ def _exported(tmp_path_factory, name, left_context):
     frontend = LogMelFrontend(num_mel_bins=MEL_BINS)
     model = make_model(tokenizer=tokenizer, left_context=left_context)
     path = tmp_path_factory.mktemp(name) / "model"
+    search = GreedySearch(max_symbols_per_frame=2)
     export = export_saved_model(
-        model, tokenizer=tokenizer, frontend=frontend, config={"name": name}, output_dir=path, max_symbols_per_frame=2
+        model, tokenizer=tokenizer, frontend=frontend, config={"name": name}, output_dir=path, search=search
     )
     loaded = tf.saved_model.load(str(path))
     return types.SimpleNamespace(
@@ -71,7 +73,7 @@ def _exported(tmp_path_factory, name, left_context):
         model=model,
         tokenizer=tokenizer,
         frontend=frontend,
-        recognizer=Recognizer(model, tokenizer=tokenizer, frontend=frontend, max_symbols_per_frame=2),
+        recognizer=Recognizer(model, tokenizer=tokenizer, frontend=frontend, search=search),
         loaded=loaded,
         signatures=loaded.signatures,
     )

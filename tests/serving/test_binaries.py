@@ -40,7 +40,7 @@ def test_export_of_a_workdir(student, tmp_path):
             "joint_width": 12,
         },
         "frontend": {"num_mel_bins": 20},
-        "train": {"max_symbols_per_frame": 2},
+        "search": {"max_symbols_per_frame": 2, "blank_penalty": 0.0},
     }
     workdir, output = tmp_path / "work", tmp_path / "out" / "model"
     write_json(workdir / "config.json", {"config": config})

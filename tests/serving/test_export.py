@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from tf_rnnt_kd.decoding import GreedySearch
 from tf_rnnt_kd.serving import Recognizer, check_parity, describe_model, export_saved_model, read_metadata
 from tf_rnnt_kd.serving import export as export_module
 from tf_rnnt_kd.speech.frontend import LogMelFrontend
@@ -19,7 +20,7 @@ def export_again(served, output, *, config=None):
         frontend=served.frontend,
         config=served.export.metadata["config"] if config is None else config,
         output_dir=output,
-        max_symbols_per_frame=2,
+        search=GreedySearch(max_symbols_per_frame=2),
     )
 
 
@@ -35,7 +36,7 @@ def test_metadata_says_what_a_user_must_know(student, teacher):
         "look_ahead_seconds": 0.0,
         "chunk_samples": 1280,
         "streaming": True,
-        "max_symbols_per_frame": 2,
+        "search": {"max_symbols_per_frame": 2, "blank_penalty": 0.0},
         "joint": {"width": 12, "vocab_size": len(student.tokenizer.pieces), "activation": "tanh"},
         "num_parameters": sum(int(np.prod(weight.shape)) for weight in student.model.weights),
         "config": {"name": "student"},

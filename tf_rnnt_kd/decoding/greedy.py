@@ -1,5 +1,6 @@
 """Greedy search over an RNN-T lattice: batched, in graph, offline or streaming."""
 
+import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -25,13 +26,25 @@ class GreedyResult(NamedTuple):
     state: dict
 
 
+@dataclasses.dataclass(frozen=True)
+class GreedySearch:
+    """Settings of greedy_decode, which say what they mean, as one callable."""
+
+    max_symbols_per_frame: int = 3
+    blank_penalty: float = 0.0
+
+    def __call__(self, model, encoder_projection, lengths, *, state=None):
+        return greedy_decode(model, encoder_projection, lengths, state=state, **dataclasses.asdict(self))
+
+
 def initial_state(model, *, batch_size):
     """The search state at the beginning of a stream: the predictor's context and the frames seen so far [B]."""
     return {"context": model.predictor_start(batch_size), "frame": tf.zeros([batch_size], tf.int32)}
 
 
 def greedy_decode(
-    model, encoder_projection, lengths, *, max_symbols_per_frame=3, state=None, frames_per_step=4, trim=True
+    model, encoder_projection, lengths, *, max_symbols_per_frame=3, blank_penalty=0.0, state=None, frames_per_step=4,
+    trim=True,
 ):
     """Takes the likeliest symbol at every node; the blank (index 0) leads to the next frame.
 
@@ -45,6 +58,9 @@ def greedy_decode(
       encoder_projection: [B, T, H]; frames beyond `lengths` may hold anything, NaN too.
       lengths: int32 [B], valid frames of each utterance, 0 allowed.
       max_symbols_per_frame: after so many tokens at one frame a blank is taken there, and counted in log_prob.
+      blank_penalty: natural-log units taken from the blank where symbols are compared. A word of which the model is
+        unsure spreads its mass over symbols and frames, so that the blank wins everywhere and the word is lost; one to
+        two units bring it back. Log-probs and confidences stay the model's own.
       state: None at the beginning, or the state of the call that decoded the frames before these.
       frames_per_step: speed only; it changes no result.
       trim: True cuts tokens to U, the longest hypothesis. False keeps T * max_symbols_per_frame columns, as XLA, which
@@ -81,7 +97,8 @@ def greedy_decode(
         inside = places < lengths[:, None]
         seen = tf.gather(padded, tf.minimum(places, num_frames), batch_dims=1)
         log_probs = tf.nn.log_softmax(model.joint_logits(seen, model.predictor_project(context)[:, None, :]))
-        best = tf.argmax(log_probs, axis=-1, output_type=tf.int32)
+        handicap = tf.one_hot(0, tf.shape(log_probs)[-1], on_value=float(blank_penalty))
+        best = tf.argmax(log_probs - handicap, axis=-1, output_type=tf.int32)
         full = (symbols >= max_symbols_per_frame)[:, None] & (window == 0)[None, :]
         stops = inside & (best != 0) & ~full
         emits = tf.reduce_any(stops, axis=1)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tf_rnnt_kd.decoding import GreedySearch
 from tf_rnnt_kd.records.schema import SAMPLE_RATE, Utterance
 from tf_rnnt_kd.serving.metadata import read_metadata
 from tf_rnnt_kd.serving.recognizer import Recognizer
@@ -90,7 +91,7 @@ def load_workdir(directory: str | Path) -> System:
         trained.model,
         tokenizer=trained.tokenizer,
         frontend=trained.frontend,
-        max_symbols_per_frame=trained.config["train"]["max_symbols_per_frame"],
+        search=GreedySearch(**trained.config["search"]),
     )
     # One trace for all shapes, as in a SavedModel.
     signature = tf.function(

@@ -1,5 +1,6 @@
 """metadata.json of a SavedModel: what a user of its signatures must know, and which model it is."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -23,9 +24,9 @@ def describe_model(recognizer, *, config):
 
     Returns:
       A dictionary:
-        model_id: 16 hex digits of a SHA-256 over weights, tokenizer, features, search limit and config.
+        model_id: 16 hex digits of a SHA-256 over weights, tokenizer, features, search and config.
         tokenizer {hash, kind}, pieces (V strings, the blank first), blank_index.
-        sample_rate in Hz, frame_seconds of an encoder frame, max_symbols_per_frame of the search.
+        sample_rate in Hz, frame_seconds of an encoder frame, search {max_symbols_per_frame, blank_penalty}.
         streaming; chunk_samples, of which stream_step takes a multiple, and look_ahead_seconds, of audio after the end
           of a frame that the frame needs: both null for a model that needs the whole utterance.
         joint {width, vocab_size, activation}: logits = activation(encoder + predictor) kernel + bias.
@@ -40,7 +41,7 @@ def describe_model(recognizer, *, config):
         "blank_index": 0,
         "sample_rate": frontend.sample_rate,
         "frame_seconds": recognizer.frame_seconds,
-        "max_symbols_per_frame": recognizer.max_symbols_per_frame,
+        "search": dataclasses.asdict(recognizer.search_settings),
         "streaming": streaming,
         "chunk_samples": StreamingRecognizer(recognizer).chunk_samples if streaming else None,
         # Features and encoders that stream here end with the frame that they describe.

@@ -7,7 +7,7 @@ beyond num_samples, NaN included, has no influence. An utterance shorter than on
 
 import tensorflow as tf
 
-from tf_rnnt_kd.decoding import greedy_decode, words_from_tokens
+from tf_rnnt_kd.decoding import GreedySearch, words_from_tokens
 from tf_rnnt_kd.lattice import NEGATIVE_INFINITY, full_sum, node_log_probs
 
 AUDIO = {
@@ -27,13 +27,13 @@ class Recognizer:
       model: a Transducer (not tracked: a SavedModel must hold its raw variables).
       tokenizer: a Tokenizer of the model's vocabulary.
       frontend: the LogMelFrontend that the model was trained on.
-      max_symbols_per_frame: of the search.
+      search: a GreedySearch.
 
     Raises:
       ValueError: the three do not fit together.
     """
 
-    def __init__(self, model, *, tokenizer, frontend, max_symbols_per_frame=3):
+    def __init__(self, model, *, tokenizer, frontend, search=GreedySearch()):
         if tokenizer.vocab_size != model.vocab_size:
             raise ValueError(
                 f"the model has {model.vocab_size} symbols and the tokenizer {tokenizer.vocab_size}: "
@@ -46,7 +46,7 @@ class Recognizer:
         self.model = model
         self.tokenizer = tokenizer
         self.frontend = frontend
-        self.max_symbols_per_frame = max_symbols_per_frame
+        self.search_settings = search
         self.frame_seconds = model.subsampling * frontend.hop / frontend.sample_rate
         # Traced once and shared by all signatures: tracing the encoder takes seconds.
         self._encode = tf.function(self._encode, input_signature=[AUDIO["waveforms"], AUDIO["num_samples"]])
@@ -124,10 +124,8 @@ class Recognizer:
         return self.tokenizer.decode_tf(tokens, num_tokens)
 
     def search(self, encoded, lengths, *, state):
-        """Greedy search; see greedy_decode."""
-        return greedy_decode(
-            self.model, encoded, lengths, max_symbols_per_frame=self.max_symbols_per_frame, state=state
-        )
+        """What greedy_decode gives under this recogniser's settings."""
+        return self.search_settings(self.model, encoded, lengths, state=state)
 
     def _search(self, encoded, lengths):
         return self.search(encoded, lengths, state=None)

@@ -51,6 +51,10 @@ def default_config() -> ml_collections.ConfigDict:
     config.optimizer.clip_norm = 5.0
     config.optimizer.ema_decay = 0.99  # 0 turns averaging off; evaluation and export use the average
 
+    config.search = ml_collections.ConfigDict()  # see tf_rnnt_kd.decoding.GreedySearch
+    config.search.max_symbols_per_frame = 3
+    config.search.blank_penalty = 0.0
+
     config.train = ml_collections.ConfigDict()
     config.train.steps = 1000
     config.train.log_every = 20
@@ -58,7 +62,6 @@ def default_config() -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 100
     config.train.keep_checkpoints = 2
     config.train.eval_batch_size = 32
-    config.train.max_symbols_per_frame = 3
     config.train.max_skipped_steps = 10  # non-finite steps before the job stops
     # The lattice is compiled by XLA in any case. The whole step is worth it on accelerators; on CPU it runs no faster
     # and costs a minute of compilation for each bucket.

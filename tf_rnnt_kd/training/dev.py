@@ -3,7 +3,6 @@
 import jiwer
 import tensorflow as tf
 
-from tf_rnnt_kd.decoding import greedy_decode
 from tf_rnnt_kd.text import normalise
 
 
@@ -11,10 +10,10 @@ class DevEvaluator:
     """Decodes a fixed dataset greedily and gives its word error rate.
 
     Args:
-      model: a Transducer. batches: from `records.reader.evaluation_batches`; all of them must carry transcripts.
+      model: a Transducer. batches: from `records.reader.evaluation_batches`. search: a GreedySearch.
     """
 
-    def __init__(self, model, *, batches, tokenizer, max_symbols_per_frame):
+    def __init__(self, model, *, batches, tokenizer, search):
         self._batches = batches
         self._tokenizer = tokenizer
         self._references = None
@@ -22,7 +21,7 @@ class DevEvaluator:
         @tf.function(reduce_retracing=True)
         def decode(features, num_frames):
             encoded, lengths = model.encode(features, num_frames)
-            result = greedy_decode(model, encoded, lengths, max_symbols_per_frame=max_symbols_per_frame)
+            result = search(model, encoded, lengths)
             return result.tokens, result.num_tokens
 
         self._decode = decode

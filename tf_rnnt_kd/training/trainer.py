@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
+from tf_rnnt_kd.decoding import GreedySearch
 from tf_rnnt_kd.records import reader
 from tf_rnnt_kd.records.dataset import DEAD_LETTER_FILE, write_atomically
 from tf_rnnt_kd.speech.frontend import LogMelFrontend
@@ -79,7 +80,7 @@ def train(
             dev_source, tokenizer=tokenizer, frontend=frontend, batch_size=config.train.eval_batch_size
         ),
         tokenizer=tokenizer,
-        max_symbols_per_frame=config.train.max_symbols_per_frame,
+        search=GreedySearch(**config.search),
     )
     _run(session, config=config, workdir=workdir, manager=manager, dev=dev)
     done = {
