@@ -92,7 +92,6 @@ class Runner:
         start = time.monotonic()
         # Without bytecode each stage would take ten times longer to import TensorFlow and Beam.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         code = subprocess.run(
             [sys.executable, "-m", *stage.arguments], env=environment, preexec_fn=_die_with_parent
         ).returncode

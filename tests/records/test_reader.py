@@ -12,7 +12,7 @@ from tf_rnnt_kd.speech.frontend import LogMelFrontend
 from tf_rnnt_kd.text import Tokenizer
 
 FRONTEND = LogMelFrontend(num_mel_bins=20)
-WORDS = "ONE TWO THREE FOUR".split()
+WORDS = ["ONE", "TWO", "THREE", "FOUR"]
 
 
 def utterance(index):
