@@ -13,6 +13,9 @@ from tf_rnnt_kd import command_line
 # Their options are all known here; a remote runner may have some of its own.
 _LOCAL_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
 
+# Warnings of Beam about what is not used here: its own TFRecords (TensorFlow writes ours), and memory metrics.
+_NOT_FOR_USERS = ("crcmod package not found", "Resource module is not available")
+
 
 class CommandLineError(ValueError):
     """One line for the user."""
@@ -27,7 +30,7 @@ def start(body: Callable[[flags.FlagValues, list[str]], int | None], *, required
     """
     # What Beam's Google Cloud modules say about themselves when they are imported, also to those who do not use them.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core\._python_version_support")
-    logging.getLogger().addFilter(lambda record: record.module != "tfrecordio")  # records are written by TensorFlow
+    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith(_NOT_FOR_USERS))
 
     def parser(argv: Sequence[str]) -> list[str]:
         try:

@@ -79,7 +79,7 @@ def _transcripts(paths: list[str]) -> Iterator[str]:
     dataset = (
         tf.data.TFRecordDataset(paths).batch(64).map(lambda batch: tf.io.parse_example(batch, spec)["text"].values)
     )
-    for texts in tqdm(dataset.as_numpy_iterator(), desc="transcripts", unit=" batches", leave=False):
+    for texts in tqdm(dataset.as_numpy_iterator(), desc="transcripts", unit=" batches", leave=False, disable=None):
         yield from (value.decode() for value in texts)
 
 
