@@ -137,7 +137,7 @@ def exclusive(workdir: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, *, content: str) -> None:
-    """Writes a small file so that a reader sees all of it or the old one."""
+    """As `records.write_atomically`, for local files only and without TensorFlow, which the stages alone import."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(content, encoding="utf-8")
     temporary.replace(path)
