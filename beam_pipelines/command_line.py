@@ -1,17 +1,44 @@
-"""Flags of the binaries here: absl's for the job, all others for Apache Beam, and mistakes end in one line."""
+"""Flags of the binaries here: absl's for the job, all others for Apache Beam."""
 
 import itertools
+import logging
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags
+
+from tf_rnnt_kd import command_line
 
 # Their options are all known here; a remote runner may have some of its own.
 _LOCAL_RUNNERS = (None, "FnApiRunner", "DirectRunner", "BundleBasedDirectRunner")
 
+# Warnings of Beam about what is not used here: its own TFRecords (TensorFlow writes ours), and memory metrics.
+_NOT_FOR_USERS = ("crcmod package not found", "Resource module is not available")
+
 
 class CommandLineError(ValueError):
     """One line for the user."""
+
+
+def start(body: Callable[[flags.FlagValues, list[str]], int | None], *, required: Mapping[str, str]) -> None:
+    """As `tf_rnnt_kd.command_line.start`, with absl's flags and the arguments for Apache Beam given to `body`.
+
+    Args:
+        body: the program.
+        required: {flag: what it is}, the flags that must be given.
+    """
+    # What Beam's Google Cloud modules say about themselves when they are imported, also to those who do not use them.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core\._python_version_support")
+    logging.getLogger().addFilter(lambda record: not record.getMessage().startswith(_NOT_FOR_USERS))
+
+    def parser(argv: Sequence[str]) -> list[str]:
+        try:
+            return [argv[0], *parse(argv, values=flags.FLAGS, required=required)]
+        except CommandLineError as error:
+            sys.exit(command_line.fail(str(error), program=argv[0]))
+
+    command_line.start(lambda arguments: body(flags.FLAGS, arguments), takes_arguments=True, flags_parser=parser)
 
 
 def parse(argv: Sequence[str], *, values: flags.FlagValues, required: Mapping[str, str]) -> list[str]:
@@ -31,9 +58,10 @@ def parse(argv: Sequence[str], *, values: flags.FlagValues, required: Mapping[st
     for before, argument in itertools.pairwise(left):
         if not argument.startswith("-") and (not before.startswith("-") or "=" in before):
             raise CommandLineError(f"unexpected argument {argument!r}: all settings are flags, see --help")
-    for name, meaning in required.items():
-        if not values[name].value:
-            raise CommandLineError(f"--{name} is missing: {meaning}")
+    try:
+        command_line.require(values, required)
+    except ValueError as error:
+        raise CommandLineError(str(error)) from error
     return left[1:]
 
 
@@ -52,9 +80,3 @@ def beam_options(arguments: Sequence[str]):
         name = unknown[0].removeprefix("--")
         raise CommandLineError(f"no flag --{name}, neither here nor in Apache Beam: see --help")
     return options
-
-
-def fail(program: str, message: str) -> int:
-    """Prints one line, and returns the exit status to end with."""
-    sys.stderr.write(f"{program}: {message}\n")
-    return 1

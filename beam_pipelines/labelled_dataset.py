@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
+from beam_pipelines.transforms import progress
 from beam_pipelines.transforms.artifacts import CONFIDENCE_BINS, FACTORED, LOG_PROB_BINS, Summary
 from beam_pipelines.transforms.batch import Task
 from beam_pipelines.transforms.infer import HYPOTHESIS, Teacher
@@ -42,7 +42,7 @@ def finished(output: str, *, settings: Mapping[str, Any]) -> DatasetInfo | None:
         for split in info.splits:
             info.shard_paths(output, split)
     except ValueError as error:
-        logging.warning("%s", error)
+        progress.say(str(error))
         return None
     return info
 

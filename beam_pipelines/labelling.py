@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 import tensorflow as tf
-from absl import logging
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
@@ -99,7 +98,7 @@ def pseudo_label(
     """
     source = DatasetInfo.load(records)
     if source.kind != UTTERANCES and options.targets == HYPOTHESIS:
-        logging.info("%s holds distillation records: their labels are replaced", records)
+        progress.say(f"{records} holds distillation records: their labels are replaced")
     metadata = load_metadata(teacher)
     tasks = [
         Task(
@@ -119,14 +118,14 @@ def pseudo_label(
     settings = _settings(source, splits, metadata, options)
     finished = labelled_dataset.finished(output, settings=settings)
     if finished is not None:
-        logging.info("%s is complete, made with the same settings: nothing to do", output)
+        progress.say(f"{output} is complete, made with the same settings: nothing to do")
         return finished
 
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     missing = [
         task for task in tasks if not Summary.load(output, split=task.split, index=task.index, settings=fingerprint)
     ]
-    logging.info("%d of %d shards to label", len(missing), len(tasks))
+    progress.say(f"{len(missing)} of {len(tasks)} shards to label")
     if missing:
         run_pipeline(
             missing,

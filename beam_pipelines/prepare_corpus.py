@@ -12,12 +12,11 @@ it makes it anew. All other flags go to Apache Beam, for example --runner=FlinkR
 this process.
 """
 
-import itertools
-import os
-import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
+
+from beam_pipelines import command_line
 
 _REQUIRED = {
     "input": "Folder of the corpus, or a JSONL manifest",
@@ -25,53 +24,30 @@ _REQUIRED = {
 }
 
 
-def main(argv: list[str]) -> int:
-    """Runs the job from absl's flags; what is left of `argv` are options of Apache Beam."""
-    arguments = flags.FLAGS
-    logging.set_verbosity(logging.INFO)
-    missing = [name for name in _REQUIRED if not arguments[name].value]
-    if missing:
-        return _fail(f"--{missing[0]} is missing: {_REQUIRED[missing[0]]}; see --help")
-    if "://" not in arguments.input and not Path(arguments.input).exists():
-        return _fail(f"no such file or folder: {arguments.input}; --input takes a corpus folder or a JSONL manifest")
-    # Each refused file would otherwise be a warning of TensorFlow too, beside its line in the dead-letter file.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+def run(values: flags.FlagValues, beam_arguments: list[str]) -> None:
+    """The job; every ValueError is one line for the user."""
+    if "://" not in values.input and not Path(values.input).exists():
+        raise ValueError(f"no such file or folder: {values.input}; --input takes a corpus folder or a JSONL manifest")
     # TensorFlow and Beam take seconds to import: not before the flags are known to be right.
     import tensorflow as tf
-    from apache_beam.options.pipeline_options import PipelineOptions
 
     from beam_pipelines.corpus import prepare_corpus
+    from beam_pipelines.transforms import progress
 
     tf.get_logger().setLevel("ERROR")  # tensorflow-io's resampler warns about itself
-    beam_options = PipelineOptions(argv[1:])
-    known = beam_options.get_all_options()
-    unknown = sorted(beam_options.get_all_options(retain_unknown_options=True).keys() - known.keys())
-    stray = [
-        argument
-        for before, argument in itertools.pairwise(argv)
-        if not argument.startswith("-") and (not before.startswith("-") or "=" in before)
-    ]
-    if stray:
-        return _fail(f"unexpected argument {stray[0]!r}: all settings are flags, see --help")
-    if unknown and known["runner"] in (None, "FnApiRunner", "DirectRunner"):
-        return _fail(f"no flag --{unknown[0].removeprefix('--')}, neither here nor in Apache Beam: see --help")
-    try:
-        info, made = prepare_corpus(
-            arguments.input,
-            output=arguments.output,
-            splits=arguments.splits,
-            num_shards=arguments.num_shards,
-            min_seconds=arguments.min_seconds,
-            text_profile=arguments.text_profile,
-            beam_options=beam_options,
-        )
-    except ValueError as error:
-        return _fail(str(error))
+    info, made = prepare_corpus(
+        values.input,
+        output=values.output,
+        splits=values.splits,
+        num_shards=values.num_shards,
+        min_seconds=values.min_seconds,
+        text_profile=values.text_profile,
+        beam_options=command_line.beam_options(beam_arguments),
+    )
     if not made:
-        logging.info("%s is complete already; delete its dataset.json if the input has changed", arguments.output)
+        progress.say(f"{values.output} is complete already; delete its dataset.json if the input has changed")
     for line in describe(info):
-        logging.info("%s", line)
-    return 0
+        progress.say(line)
 
 
 def describe(info) -> list[str]:
@@ -103,19 +79,6 @@ def define_flags() -> None:
     )
 
 
-def _fail(message: str) -> int:
-    print(f"prepare_corpus: {message}", file=sys.stderr)  # noqa: T201
-    return 1
-
-
-def _parse(argv: list[str]) -> list[str]:
-    flags.FLAGS.set_gnu_getopt(True)  # else "--runner FlinkRunner" would hide the flags behind it
-    try:
-        return flags.FLAGS(argv, known_only=True)
-    except flags.Error as error:
-        sys.exit(_fail(str(error)))
-
-
 if __name__ == "__main__":
     define_flags()
-    app.run(main, flags_parser=_parse)
+    command_line.start(run, required={name: f"{meaning}; see --help" for name, meaning in _REQUIRED.items()})

@@ -13,9 +13,7 @@ again with the same settings the command completes what is missing, or does noth
 for example --runner=FlinkRunner; without --runner the job runs in this process.
 """
 
-import sys
-
-from absl import app, flags, logging
+from absl import flags
 
 from beam_pipelines import command_line
 
@@ -27,19 +25,11 @@ _REQUIRED = {
 }
 
 
-def main(argv: list[str]) -> int:
-    """Runs the job from absl's flags; what is left of `argv` are options of Apache Beam."""
-    logging.set_verbosity(logging.INFO)
-    try:
-        return run(flags.FLAGS, argv[1:])
-    except ValueError as error:
-        return command_line.fail("pseudo_label", str(error))
-
-
-def run(values: flags.FlagValues, beam_arguments: list[str]) -> int:
+def run(values: flags.FlagValues, beam_arguments: list[str]) -> None:
     """The job; every ValueError is one line for the user."""
     # TensorFlow and Beam take seconds to import: not before the flags are known to be right.
     from beam_pipelines.labelling import LabellingOptions, pseudo_label
+    from beam_pipelines.transforms import progress
 
     names = ("targets", "batch_size", "collapsed_bits", "min_confidence", "max_hours", "max_seconds")
     info = pseudo_label(
@@ -52,8 +42,7 @@ def run(values: flags.FlagValues, beam_arguments: list[str]) -> int:
         beam_options=command_line.beam_options(beam_arguments),
     )
     for line in describe(info):
-        logging.info("%s", line)
-    return 0
+        progress.say(line)
 
 
 def describe(info) -> list[str]:
@@ -85,13 +74,6 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("max_seconds", 40.0, "Refuse longer utterances.", **add)
 
 
-def _parse(argv: list[str]) -> list[str]:
-    try:
-        return [argv[0], *command_line.parse(argv, values=flags.FLAGS, required=_REQUIRED)]
-    except command_line.CommandLineError as error:
-        sys.exit(command_line.fail("pseudo_label", str(error)))
-
-
 if __name__ == "__main__":
     define_flags(flags.FLAGS)
-    app.run(main, flags_parser=_parse)
+    command_line.start(run, required=_REQUIRED)

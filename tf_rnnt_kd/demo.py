@@ -13,8 +13,9 @@ import json
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
+from tf_rnnt_kd import command_line
 from tf_rnnt_kd.stages import Runner, Stage, StageError, exclusive, write_atomically
 
 FLAGS = flags.FLAGS
@@ -37,21 +38,16 @@ _TRANSCRIBED_FILES = 3
 _SYNTHETIC_STEPS = 500
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
+def _demo() -> int:
+    workdir = Path(FLAGS.workdir)
     try:
-        workdir = Path(FLAGS.workdir)
         with exclusive(workdir):
             corpus = _claim_corpus(workdir)
             Runner(workdir, stages=lambda: plan(workdir, corpus=corpus)).run()
-        sys.stdout.write(f"\nThe report: {workdir / 'report.html'}\n")
-    except StageError as error:
-        sys.stderr.write(f"demo: {error}\n")
-        return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ndemo: interrupted; the same command goes on from here\n")
         return 130
+    sys.stdout.write(f"\nThe report: {workdir / 'report.html'}\n")
     return 0
 
 
@@ -236,4 +232,4 @@ def _fingerprint(corpus: Path) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(_demo, errors=(StageError,))

@@ -10,10 +10,11 @@ Audio that cannot be used is counted by reason, listed, and kept in the JSON fil
 """
 
 import json
-import os
 import sys
 
-from absl import app, flags
+from absl import flags
+
+from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export).")
@@ -29,17 +30,6 @@ flags.DEFINE_integer("seed", 0, "Of the bootstrap.")
 flags.DEFINE_boolean("print_hypotheses", False, "Also print each reference and hypothesis that differ.")
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
-    try:
-        _evaluate()
-    except ValueError as error:
-        sys.stderr.write(f"evaluate: {error}\n")
-        return 1
-    return 0
-
-
 def _evaluate() -> None:
     if bool(FLAGS.saved_model) == bool(FLAGS.workdir):
         raise ValueError("name one system: --saved_model=DIR or --workdir=DIR")
@@ -48,7 +38,6 @@ def _evaluate() -> None:
     if FLAGS.records and not FLAGS.split:
         raise ValueError("--records needs --split=NAME")
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Here, so that --help and mistakes in flags answer at once.
     from tqdm import tqdm
 
@@ -107,4 +96,4 @@ def _print(result, *, others, table: str) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(_evaluate)

@@ -7,33 +7,20 @@ exported/student/assets.extra/metadata.json says what a user must know. It is co
 gets its name. Run again on the same model, nothing happens.
 """
 
-import os
 import sys
 
-from absl import app, flags
+from absl import flags
+
+from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "A training's folder (tf_rnnt_kd.train); its best weights are exported.")
 flags.DEFINE_string("output", None, "Folder to make.")
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        _export()
-    except ValueError as error:
-        sys.stderr.write(f"export: {error}\n")
-        return 1
-    return 0
-
-
 def _export() -> None:
-    if not FLAGS.workdir:
-        raise ValueError("--workdir=DIR is missing: the folder of the training to export")
-    if not FLAGS.output:
-        raise ValueError("--output=DIR is missing: the folder to make")
+    required = {"workdir=DIR": "the folder of the training to export", "output=DIR": "the folder to make"}
+    command_line.require(FLAGS, required)
 
     # Here, so that --help and mistakes in flags answer at once.
     from tf_rnnt_kd.decoding import GreedySearch
@@ -60,4 +47,4 @@ def _export() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(_export)

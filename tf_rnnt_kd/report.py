@@ -8,11 +8,12 @@ Only --results, --baseline and --output are needed; the page has the parts for w
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
+
+from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("results", None, "JSON files of tf_rnnt_kd.evaluate, in the order of the table.")
@@ -31,25 +32,12 @@ flags.DEFINE_integer("seed", 0, "Of the bootstrap.")
 _UTTERANCES_TO_LOOK_AT = 50
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
-    try:
-        _report()
-    except ValueError as error:
-        sys.stderr.write(f"report: {error}\n")
-        return 1
-    return 0
-
-
 def _report() -> None:
-    if not FLAGS.results or not FLAGS.baseline or not FLAGS.output:
-        raise ValueError("give --results=FILE[,FILE...], --baseline=NAME and --output=DIR")
+    command_line.require(FLAGS, ("results", "baseline", "output"))
     lattice_flags = (FLAGS.teacher, FLAGS.student, FLAGS.records)
     if any(lattice_flags) and not all(lattice_flags):
         raise ValueError("the lattice picture needs all of --teacher, --student and --records")
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Here, so that --help and mistakes in flags answer at once.
     from tf_rnnt_kd.evaluation import report
     from tf_rnnt_kd.evaluation.results import Result, format_table
@@ -134,4 +122,4 @@ def _json_lines(path: Path) -> list[dict]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(_report)

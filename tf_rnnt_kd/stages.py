@@ -92,7 +92,6 @@ class Runner:
         start = time.monotonic()
         # Without bytecode each stage would take ten times longer to import TensorFlow and Beam.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         code = subprocess.run(
             [sys.executable, "-m", *stage.arguments], env=environment, preexec_fn=_die_with_parent
         ).returncode
@@ -138,7 +137,7 @@ def exclusive(workdir: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, *, content: str) -> None:
-    """Writes a small file so that a reader sees all of it or the old one."""
+    """As `records.write_atomically`, for local files only and without TensorFlow, which the stages alone import."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(content, encoding="utf-8")
     temporary.replace(path)

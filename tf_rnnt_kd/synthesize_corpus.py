@@ -14,7 +14,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
+
+from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", None, "Folder to write the corpus to.")
@@ -28,20 +30,8 @@ WORK = ".work"
 _FORMAT = 1  # to be raised with any change of what the same flags give
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
-    try:
-        _synthesize()
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"synthesize_corpus: {error}\n")
-        return 1
-    return 0
-
-
 def _synthesize() -> None:
-    if not FLAGS.output:
-        raise ValueError("--output=DIR is missing: the folder to write the corpus to")
+    command_line.require(FLAGS, {"output=DIR": "the folder to write the corpus to"})
     from tqdm import tqdm
 
     from tf_rnnt_kd.speech import synthesis
@@ -111,4 +101,4 @@ def _write(path: Path, content: dict) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(_synthesize, errors=(ValueError, OSError))

@@ -7,11 +7,10 @@ Every setting of the config can be changed on the command line: --config.train.s
 flags it resumes from the last checkpoint.
 """
 
-import os
-import sys
-
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
+
+from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -23,30 +22,20 @@ flags.DEFINE_string("dev", None, "Labelled records that choose the best weights:
 flags.DEFINE_string("tokenizer", None, "Tokenizer folder, from tf_rnnt_kd.train_tokenizer.")
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        missing = [f"--{name}" for name in ("config", "workdir", "train", "dev", "tokenizer") if not FLAGS[name].value]
-        if missing:
-            raise ValueError(f"{', '.join(missing)} missing; see --help for an example")
-        # Here, so that --help and mistakes in flags answer at once.
-        from tf_rnnt_kd.records.reader import Source
-        from tf_rnnt_kd.training.trainer import train
+def _train() -> None:
+    command_line.require(FLAGS, ("config", "workdir", "train", "dev", "tokenizer"))
+    # Here, so that --help and mistakes in flags answer at once.
+    from tf_rnnt_kd.records.reader import Source
+    from tf_rnnt_kd.training.trainer import train
 
-        train(
-            config=FLAGS.config,
-            workdir=FLAGS.workdir,
-            train_sources=[Source.parse(text) for text in FLAGS.train],
-            dev_source=Source.parse(FLAGS.dev),
-            tokenizer_dir=FLAGS.tokenizer,
-        )
-    except ValueError as error:
-        sys.stderr.write(f"train: {error}\n")
-        return 1
-    return 0
+    train(
+        config=FLAGS.config,
+        workdir=FLAGS.workdir,
+        train_sources=[Source.parse(text) for text in FLAGS.train],
+        dev_source=Source.parse(FLAGS.dev),
+        tokenizer_dir=FLAGS.tokenizer,
+    )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(_train)

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
+
+from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("records", None, "Dataset of records (beam_pipelines.prepare_corpus).")
@@ -26,24 +28,13 @@ flags.DEFINE_enum("profile", "upper", ["upper", "words", "verbatim"], "Normalisa
 SETTINGS_FILE = "settings.json"
 
 
-def main(argv: list[str]) -> int:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: everything is a flag, see --help")
-    try:
-        _train()
-    except ValueError as error:
-        sys.stderr.write(f"train_tokenizer: {error}\n")
-        return 1
-    return 0
-
-
 def _train() -> None:
-    if not FLAGS.records:
-        raise ValueError("--records=DIR is missing: the dataset whose transcripts to train on")
-    if not FLAGS.split:
-        raise ValueError("--split=NAME is missing: the labelled split to train on, such as train-labeled")
-    if not FLAGS.output:
-        raise ValueError("--output=DIR is missing: the folder to write the tokenizer to")
+    required = {
+        "records=DIR": "the dataset whose transcripts to train on",
+        "split=NAME": "the labelled split to train on, such as train-labeled",
+        "output=DIR": "the folder to write the tokenizer to",
+    }
+    command_line.require(FLAGS, required)
 
     # Here, so that --help and mistakes in flags answer at once.
     from tf_rnnt_kd import text
@@ -88,9 +79,9 @@ def _transcripts(paths: list[str]) -> Iterator[str]:
     dataset = (
         tf.data.TFRecordDataset(paths).batch(64).map(lambda batch: tf.io.parse_example(batch, spec)["text"].values)
     )
-    for texts in tqdm(dataset.as_numpy_iterator(), desc="transcripts", unit=" batches", leave=False):
+    for texts in tqdm(dataset.as_numpy_iterator(), desc="transcripts", unit=" batches", leave=False, disable=None):
         yield from (value.decode() for value in texts)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(_train)

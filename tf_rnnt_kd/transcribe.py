@@ -5,28 +5,19 @@
 Files that cannot be used are named on stderr, the others are still transcribed, and the exit code is 1.
 """
 
-import os
 import sys
 
-from absl import app, flags
+from absl import flags
+
+from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export).")
 flags.DEFINE_integer("batch_size", 8, "Files at once.", lower_bound=1)
 
 
-def main(argv: list[str]) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        return _transcribe(argv[1:])
-    except ValueError as error:
-        sys.stderr.write(f"transcribe: {error}\n")
-        return 1
-
-
 def _transcribe(paths: list[str]) -> int:
-    if not FLAGS.saved_model:
-        raise ValueError("--saved_model=DIR is missing: an exported model (python -m tf_rnnt_kd.export makes one)")
+    command_line.require(FLAGS, {"saved_model=DIR": "an exported model (python -m tf_rnnt_kd.export makes one)"})
     if not paths:
         raise ValueError("name at least one audio file after the flags")
 
@@ -46,4 +37,4 @@ def _transcribe(paths: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(_transcribe, takes_arguments=True)

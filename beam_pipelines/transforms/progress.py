@@ -44,6 +44,11 @@ def advance(items: int = 1) -> None:
     _COUNTER.add(done=items)
 
 
+def say(line: str) -> None:
+    """One line for people on stderr, beside a bar if there is one."""
+    tqdm.tqdm.write(line, file=sys.stderr)
+
+
 @contextlib.contextmanager
 def shown(description: str, *, unit: str = "utterances", file=None) -> Iterator[None]:
     """Shows the progress of what runs inside, on `file` (stderr)."""

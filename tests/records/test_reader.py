@@ -73,7 +73,10 @@ def test_every_batch_has_its_buckets_shape_and_the_utterances_content(source, to
             ids = batch["tokens"][i][: batch["num_tokens"][i]]
             assert tokenizer.decode(ids.tolist()) == original.text
             assert not batch["tokens"][i][batch["num_tokens"][i] :].any()
-    assert seen == set(utterances)
+    frames = {u.utterance_id: math.ceil(math.ceil(len(u.waveform) / 160) / 4) for u in utterances.values()}
+    # The others have more tokens than encoder frames.
+    assert seen == {name for name, u in utterances.items() if len(tokenizer.encode(u.text)) <= frames[name]}
+    assert len(seen) == 22
 
 
 def test_same_seed_same_batches_and_a_saved_iterator_goes_on_where_it_was(source, tokenizer, tmp_path):

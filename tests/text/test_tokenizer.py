@@ -1,6 +1,7 @@
 """Tokenizers against the sentencepiece package and against each other, in Python and in graph."""
 
 import io
+import os
 import random
 
 import numpy as np
@@ -9,6 +10,7 @@ import sentencepiece
 import tensorflow as tf
 
 from tf_rnnt_kd.text import Tokenizer, UnknownCharacters
+from tf_rnnt_kd.text.pieces import without_native_lines
 
 WORDS = [
     *["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "STOP", "GO", "LEFT", "RIGHT"],
@@ -165,3 +167,13 @@ def test_a_changed_folder_is_noticed(tmp_path):
     path.write_text(path.read_text().replace('"B"', '"X"'))
     with pytest.raises(ValueError, match="was changed"):
         Tokenizer.load(tmp_path)
+
+
+def test_only_the_useless_line_of_native_code_is_kept_off_stderr(capfd):
+    make("unigram").encode_tf(tf.constant(["ONE"]))
+    assert "precompiled_charsmap" not in capfd.readouterr().err
+    with pytest.raises(ValueError), without_native_lines(b"useless"):
+        os.write(2, b"a useless line\nan important one\n")
+        raise ValueError
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "an important one\nlater\n"

@@ -1,6 +1,5 @@
 """Collapsed distillation on the teacher's live nodes only (after Kurata and Saon 2020; papers.md section 7, row 7)."""
 
-from tf_rnnt_kd import lattice
 from tf_rnnt_kd.losses import over_nodes
 from tf_rnnt_kd.losses.collapsed import collapsed
 
@@ -36,9 +35,7 @@ def node_masked(
     if not 0.0 <= threshold < 1.0:
         raise ValueError(f"threshold={threshold} must be in [0, 1): it bounds a probability from below")
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
-    if teacher_occupancies is None:
-        teacher_occupancies = lattice.occupancies(teacher, **lengths)
-    live = teacher_occupancies.blank + teacher_occupancies.label > threshold
+    live = over_nodes.node_posterior(teacher, teacher_occupancies, **lengths) > threshold
     return collapsed(
         teacher,
         student,

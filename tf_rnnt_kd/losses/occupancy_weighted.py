@@ -1,6 +1,5 @@
 """Collapsed distillation where the teacher's alignments go (papers.md section 7, row 6)."""
 
-from tf_rnnt_kd import lattice
 from tf_rnnt_kd.losses import over_nodes
 from tf_rnnt_kd.losses.collapsed import collapsed
 
@@ -33,9 +32,7 @@ def occupancy_weighted(
       [B] float32, nats.
     """
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
-    if teacher_occupancies is None:
-        teacher_occupancies = lattice.occupancies(teacher, **lengths)
-    posterior = teacher_occupancies.blank + teacher_occupancies.label
+    posterior = over_nodes.node_posterior(teacher, teacher_occupancies, **lengths)
     return collapsed(
         teacher,
         student,

@@ -86,6 +86,13 @@ def reduce_nodes(values, *, mask, logit_lengths, node_weights=None, reduction_ov
     return total
 
 
+def node_posterior(teacher, teacher_occupancies=None, *, logit_lengths, label_lengths):
+    """Probability [B, T, U+1] that an alignment of the teacher visits the node; from its occupancies if at hand."""
+    if teacher_occupancies is None:
+        teacher_occupancies = lattice.occupancies(teacher, logit_lengths=logit_lengths, label_lengths=label_lengths)
+    return teacher_occupancies.blank + teacher_occupancies.label
+
+
 def both_weights(weights, node_weights):
     """Product of a loss's own weights [B, T, U+1] and the caller's (or None), as floats."""
     weights = weights if weights.dtype == tf.float64 else tf.cast(weights, tf.float32)

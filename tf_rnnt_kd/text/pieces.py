@@ -1,6 +1,10 @@
 """The two ways to cut a text into pieces, and how pieces become text again in graph."""
 
-from collections.abc import Sequence
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 
 import sentencepiece
 import tensorflow as tf
@@ -59,7 +63,8 @@ class SentencePieceCodec:
         if self._in_graph is None:
             import tensorflow_text  # slow to import, and only training needs it
 
-            with tf.init_scope():  # its resource must outlive the graph that asks for it first
+            # Its resource must outlive the graph that asks for it first.
+            with tf.init_scope(), without_native_lines(b"precompiled_charsmap is empty"):
                 self._in_graph = tensorflow_text.SentencepieceTokenizer(self._model, out_type=tf.int32)
         return self._in_graph.tokenize(strings)
 
@@ -70,3 +75,24 @@ def join_pieces(tokens: tf.Tensor, num_tokens: tf.Tensor, *, pieces: Sequence[st
     inside = tf.range(tf.shape(tokens)[1])[None] < tf.cast(num_tokens, tf.int32)[:, None]
     joined = tf.strings.reduce_join(tf.gather(table, tf.where(inside, tokens, 0)), axis=-1)
     return tf.strings.strip(tf.strings.regex_replace(joined, f"{WORD_START}+", " "))
+
+
+@contextlib.contextmanager
+def without_native_lines(unwanted: bytes) -> Iterator[None]:
+    """Keeps lines with `unwanted` in them off stderr, though C++ writes them there; all others appear at the end.
+
+    The SentencePiece inside of tensorflow-text has a log level that nothing outside can set.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if unwanted not in line:
+                    os.write(2, line)
