@@ -3,7 +3,7 @@
     python -m tf_rnnt_kd.train --config=configs/demo.py:teacher ...
     variants: teacher, student_labeled, student_hard, student_distill
 
-2 cores, 10 to 15 minutes each at the default number of steps.
+About 5 minutes each on 2 cores, the teacher 8.
 """
 
 from tf_rnnt_kd.training.config import default_config
@@ -17,7 +17,7 @@ def get_config(variant="teacher"):
     config = default_config()
     config.model.encoder.channels = 16
     config.optimizer.peak_learning_rate = 2e-3
-    config.train.steps = 1200
+    config.train.steps = 900
     # On dev it takes the teacher from 21.4 % to 18.5 % WER: of 106 lost words 42 come back, 3 more are inserted.
     config.search.blank_penalty = 1.0
     if variant == "teacher":
@@ -31,5 +31,7 @@ def get_config(variant="teacher"):
     config.model.encoder.left_context = 16  # 1.28 s of 80 ms frames
     if variant == "student_distill":
         with config.unlocked():
-            config.losses.collapsed = {"weight": 0.1, "shift": 1}
+            # A causal model cannot name a word before it has heard it: on the best alignments of dev the student
+            # trained on labels alone is 4.7 frames later than the teacher.
+            config.losses.collapsed = {"weight": 0.1, "shift": 4}
     return config
