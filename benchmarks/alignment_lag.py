@@ -33,9 +33,8 @@ def token_frames(workdir: str, source: reader.Source) -> dict[bytes, np.ndarray]
         labels, counts = ragged.to_tensor(), tf.cast(ragged.row_lengths(), tf.int32)
         encoded, lengths = model.encode(batch["features"], batch["num_frames"])
         sizes = {"logit_lengths": lengths, "label_lengths": counts}
-        nodes = lattice.node_log_probs(
-            encoded, model.predict_labels(labels), model.joint_kernel.value, model.joint_bias.value, labels=labels, **sizes
-        )
+        joint = (model.joint_kernel.value, model.joint_bias.value)
+        nodes = lattice.node_log_probs(encoded, model.predict_labels(labels), *joint, labels=labels, **sizes)
         best = lattice.viterbi(nodes, **sizes).token_frames.numpy()
         for name, row, count in zip(batch["utterance_id"].numpy(), best, counts.numpy(), strict=True):
             frames[name] = row[:count]
