@@ -1,4 +1,4 @@
-"""Synthesises a speech corpus with eSpeak NG: 72 voices, commands and numbers of 42 words, noise and rooms.
+"""Synthesises a speech corpus with eSpeak NG: 80 voices, commands and numbers of 20 words, noise and rooms.
 
     python -m tf_rnnt_kd.synthesize_corpus --output=corpus --hours=1.0 --seed=1
 
