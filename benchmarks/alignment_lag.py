@@ -9,13 +9,9 @@ the student's frame minus the teacher's, per token. Choose `config.losses.collap
 
 import sys
 
-import numpy as np
-import tensorflow as tf
 from absl import flags
 
-from tf_rnnt_kd import command_line, lattice
-from tf_rnnt_kd.records import reader
-from tf_rnnt_kd.training.workdir import load_model
+from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("teacher", None, "Workdir of a training.")
@@ -23,8 +19,14 @@ flags.DEFINE_string("student", None, "Workdir of another with the same tokenizer
 flags.DEFINE_string("records", None, "Labelled records, DIR:split.")
 
 
-def token_frames(workdir: str, source: reader.Source) -> dict[bytes, np.ndarray]:
-    """{utterance id: encoder frame of each token on the best alignment of the reference}."""
+def token_frames(workdir, source):
+    """{utterance id: encoder frame [U] of each token on the best alignment of the reference}."""
+    import tensorflow as tf
+
+    from tf_rnnt_kd import lattice
+    from tf_rnnt_kd.records import reader
+    from tf_rnnt_kd.training.workdir import load_model
+
     trained, frames = load_model(workdir), {}
     model, tokenizer = trained.model, trained.tokenizer
     batches = reader.evaluation_batches(source, tokenizer=tokenizer, frontend=trained.frontend, batch_size=32)
@@ -43,7 +45,11 @@ def token_frames(workdir: str, source: reader.Source) -> dict[bytes, np.ndarray]
 
 def main() -> None:
     command_line.require(FLAGS, ("teacher", "student", "records"))
-    source = reader.Source.parse(FLAGS.records)
+    import numpy as np
+
+    from tf_rnnt_kd.records.reader import Source
+
+    source = Source.parse(FLAGS.records)
     teacher, student = token_frames(FLAGS.teacher, source), token_frames(FLAGS.student, source)
     lags = np.concatenate([student[name] - teacher[name] for name in teacher])
     sys.stdout.write(f"{len(lags)} tokens: mean {lags.mean():.2f}, median {np.median(lags):g} frames later\n")
