@@ -34,7 +34,7 @@ STUDENTS = {  # name of the variant in configs/demo.py, after `student_`: title
 BASELINE = "student-labeled"
 _PROJECT = Path(__file__).resolve().parents[1]
 _TRANSCRIBED_FILES = 3
-# Synthetic voices are learnt sooner than people: enough for the demo's point, and 25 minutes in all.
+# Synthetic voices are learnt sooner than people.
 _SYNTHETIC_STEPS = 500
 
 

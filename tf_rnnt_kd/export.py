@@ -23,7 +23,6 @@ def _export() -> None:
     command_line.require(FLAGS, required)
 
     # Here, so that --help and mistakes in flags answer at once.
-    from tf_rnnt_kd.decoding import GreedySearch
     from tf_rnnt_kd.serving import export_saved_model
     from tf_rnnt_kd.training.workdir import load_model
 
@@ -34,7 +33,7 @@ def _export() -> None:
         frontend=trained.frontend,
         config=trained.config,
         output_dir=FLAGS.output,
-        search=GreedySearch(**trained.config["search"]),
+        search=trained.search,
     )
     metadata, out = export.metadata, sys.stdout.write
     kind = f"streams by {metadata['chunk_samples']} samples" if metadata["streaming"] else "whole utterances only"

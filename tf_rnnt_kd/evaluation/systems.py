@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from tf_rnnt_kd.decoding import GreedySearch
 from tf_rnnt_kd.records.schema import SAMPLE_RATE, Utterance
 from tf_rnnt_kd.serving.metadata import read_metadata
 from tf_rnnt_kd.serving.recognizer import Recognizer
@@ -91,7 +90,7 @@ def load_workdir(directory: str | Path) -> System:
         trained.model,
         tokenizer=trained.tokenizer,
         frontend=trained.frontend,
-        search=GreedySearch(**trained.config["search"]),
+        search=trained.search,
     )
     # One trace for all shapes, as in a SavedModel.
     signature = tf.function(

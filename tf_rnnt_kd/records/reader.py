@@ -95,8 +95,12 @@ def take_inventory(sources: Sequence[Source], *, tokenizer, frontend, subsamplin
     """Reads all records once, without features: lengths for the buckets, and who has to be refused and why."""
     parse = _parser(tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, with_collapsed=False)
     frames, labels, samples, rejected = [], [], 0, []
+
+    def without_audio(record):
+        return {name: value for name, value in parse(record).items() if name != "waveform"}
+
     for source in sources:
-        dataset = tf.data.TFRecordDataset(source.paths()).map(parse, num_parallel_calls=2)
+        dataset = tf.data.TFRecordDataset(source.paths()).map(without_audio, num_parallel_calls=2)
         for element in dataset.as_numpy_iterator():
             if element["reject"]:
                 reason = REJECT_REASONS[element["reject"] - 1]

@@ -17,6 +17,7 @@ import pathlib
 import keras
 import numpy as np
 
+from tf_rnnt_kd.decoding import GreedySearch
 from tf_rnnt_kd.models import Transducer, build_transducer
 from tf_rnnt_kd.records.dataset import write_atomically
 from tf_rnnt_kd.speech.frontend import LogMelFrontend
@@ -33,6 +34,11 @@ class TrainedModel:
     config: dict
     step: int
     dev_wer: float
+
+    @property
+    def search(self) -> GreedySearch:
+        """The search that its dev WER was measured with."""
+        return GreedySearch(**self.config["search"])
 
 
 def load_model(workdir) -> TrainedModel:
