@@ -116,14 +116,14 @@ def _naive_nodes(logits, labels, label_lengths):
     return lattice.NodeLogProbs(log_probs[..., 0], tf.reduce_sum(log_probs * label, -1), rest)
 
 
-@pytest.mark.parametrize("max_slice_elements", [1, 200, 2**22])
+@pytest.mark.parametrize("rows_per_slice", [1, 16, None])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_fused_joint_against_dense_joint(max_slice_elements, jit_compile):
+def test_fused_joint_against_dense_joint(rows_per_slice, jit_compile):
     arrays, labels, lengths = joint_batch(0)
     probe = _probe((3, 7, 5))
 
     def fused(*x):
-        return lattice.node_log_probs(*x, labels=labels, **lengths, max_slice_elements=max_slice_elements)
+        return lattice.node_log_probs(*x, labels=labels, **lengths, rows_per_slice=rows_per_slice)
 
     def dense(*x):
         return lattice.node_log_probs_from_logits(_dense(*x), labels=labels, **lengths)
@@ -155,7 +155,7 @@ def test_activations_in_float64_against_autodiff(activation):
             tape.watch(inputs)
             if fused:
                 nodes = lattice.node_log_probs(
-                    *inputs, labels=labels, **lengths, activation=activation, max_slice_elements=100
+                    *inputs, labels=labels, **lengths, activation=activation, rows_per_slice=10
                 )
             else:
                 hidden = function(inputs[0][:, :, None, :] + inputs[1][:, None, :, :])
@@ -201,7 +201,7 @@ def test_garbage_in_padding_reaches_neither_value_nor_gradient(garbage):
         inputs = [tf.constant(a) for a in inputs]
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            nodes = lattice.node_log_probs(*inputs, labels=symbols, **lengths, max_slice_elements=100)
+            nodes = lattice.node_log_probs(*inputs, labels=symbols, **lengths, rows_per_slice=10)
             value = _scalar(nodes, _probe((3, 7, 5)), lengths)
         results.append((*nodes, *tape.gradient(value, inputs)))
     for clean, got in zip(*results, strict=True):
@@ -216,7 +216,7 @@ def test_short_batches_skip_trailing_slices_exactly():
         inputs = [tf.constant(a) for a in (arrays[0][:, :frames], *arrays[1:])]
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            nodes = lattice.node_log_probs(*inputs, labels=labels, **lengths, max_slice_elements=200)
+            nodes = lattice.node_log_probs(*inputs, labels=labels, **lengths, rows_per_slice=20)
             value = _scalar(nodes, _probe((3, 12, 5))[:, :, :frames], lengths)
         results.append(([n[:, :5] for n in nodes], tape.gradient(value, inputs)))
     for long, short in zip(results[0][0], results[1][0], strict=True):
@@ -230,7 +230,7 @@ def test_short_batches_skip_trailing_slices_exactly():
 def test_one_trace_serves_all_shapes():
     from tf_rnnt_kd.lattice import joint
 
-    forward, backward = joint._make_once(0, "tanh", 2**20, tf.float32)
+    forward, backward = joint._make_once(0, "tanh", joint.DEFAULT_LIVE_THRESHOLD, None, tf.float32)
     for frames in range(3, 9):
         arrays, labels, lengths = joint_batch(frames, frames=frames, labels=frames // 2)
         inputs = [tf.constant(a) for a in arrays]
@@ -254,3 +254,20 @@ def test_errors_name_the_shapes():
         lattice.node_log_probs(*arrays, labels=labels, **lengths, activation="gelu")
     with pytest.raises(ValueError, match="logits must be"):
         lattice.node_log_probs_from_logits(arrays[0], labels=labels, **lengths)
+
+
+def test_nan_logits_are_seen():
+    for compiled in (False, True):
+        arrays, labels, lengths = joint_batch(5)
+        arrays[3][2] = np.nan
+
+        def value(*x, labels=labels, lengths=lengths):
+            return lattice.full_sum(lattice.node_log_probs(*x, labels=labels, **lengths), **lengths)
+
+        assert np.all(np.isnan(tf.function(value, jit_compile=compiled)(*map(tf.constant, arrays))))
+        batch = ragged_batch(5)
+        logits = batch.logits.copy()
+        logits[2, 0, 0, 3] = np.nan
+        nodes = lattice.node_log_probs_from_logits(logits, labels=batch.labels, **batch.lengths)
+        got = lattice.full_sum(nodes, **batch.lengths).numpy()
+        np.testing.assert_array_equal(np.isnan(got), np.arange(len(got)) == 2)

@@ -6,24 +6,47 @@ import pytest
 import tensorflow as tf
 from lattice_pairs import make_pair
 
-from tf_rnnt_kd import losses
+from tf_rnnt_kd import lattice, losses
 from tf_rnnt_kd.losses import LossInputs, Objective
 
 SCORES = {"student_log_probs": np.array([[-3.0, -5.0]] * 8), "teacher_log_probs": np.array([[-4.0, -4.5]] * 8)}
+_RNG = np.random.default_rng(0)
+HIDDEN = {
+    "student_hidden": _RNG.normal(size=[8, 4, 3]),
+    "teacher_hidden": _RNG.normal(size=[8, 4, 5]),
+    "hidden_projection": _RNG.normal(size=[3, 5]),
+}
+
+
+JOINTS = {
+    "student_joint": [_RNG.normal(size=shape) for shape in ([8, 4, 3], [8, 4, 3], [3, 4], [4])],
+    "teacher_joint": [_RNG.normal(size=shape) for shape in ([8, 4, 2], [8, 4, 2], [2, 4], [4])],
+}
+
+
+def _joints(arrays):
+    return {name: lattice.Joint(*x) for name, x in arrays.items()}
 
 
 def _inputs(pair, **more):
     return LossInputs(pair.student, teacher=pair.teacher, **pair.lengths, **more)
 
 
+def _all_inputs(pair, **more):
+    joints = _joints(JOINTS)
+    top_k = lattice.top_k(joints["teacher_joint"], k=2, **pair.lengths)
+    given = {**SCORES, **HIDDEN, **joints, "teacher_top_k": top_k, "second_mode": pair.teacher}
+    return _inputs(pair, **{**given, **more})
+
+
 def test_every_registered_loss_runs_with_its_defaults_and_has_a_line_of_help():
     pair = make_pair(1, dtype=np.float32)
-    inputs = _inputs(pair, **SCORES)
+    inputs = _all_inputs(pair)
     for name in losses.names():
         value = losses.get(name)(inputs)
         assert value.shape == [8] and np.all(np.isfinite(value)), name
         assert losses.get(name).help
-    assert len(losses.describe().splitlines()) == len(losses.names()) == 16
+    assert len(losses.describe().splitlines()) == len(losses.names())
 
 
 def test_weighted_sum_of_the_functions_themselves():
@@ -73,14 +96,24 @@ def test_weight_zero_changes_no_bit_even_of_infinite_terms():
 
 def test_the_teacher_gets_no_gradient_from_any_loss():
     pair = make_pair(4, dtype=np.float32)
-    scores = {key: tf.constant(x, tf.float32) for key, x in SCORES.items()}
+    given = {key: tf.constant(x, tf.float32) for key, x in {**SCORES, **HIDDEN}.items()}
+    second_mode = lattice.NodeLogProbs(*(tf.identity(x) for x in pair.teacher))
+    arrays = tf.nest.map_structure(lambda x: tf.constant(x, tf.float32), JOINTS)
     with tf.GradientTape() as tape:
-        tape.watch([pair.teacher, scores])
+        tape.watch([pair.teacher, second_mode, given, arrays])
+        joints = _joints(arrays)
         objective = Objective({name: {} for name in losses.names()})
-        total, _ = objective(_inputs(pair, **scores))
-    to_teacher, to_scores = tape.gradient(total, [pair.teacher, scores])
-    assert all(g is None for g in to_teacher) and to_scores["teacher_log_probs"] is None
-    assert np.all(np.isfinite(to_scores["student_log_probs"]))
+        top_k = lattice.top_k(joints["teacher_joint"], k=2, **pair.lengths)
+        total, _ = objective(_all_inputs(pair, second_mode=second_mode, teacher_top_k=top_k, **given, **joints))
+    sources = [pair.teacher, second_mode, given, arrays]
+    to_teacher, to_second_mode, to_given, to_arrays = tape.gradient(total, sources)
+    assert all(g is None for g in [*to_teacher, *to_arrays["teacher_joint"]])
+    assert all(np.any(g) for g in to_arrays["student_joint"])
+    assert to_given["teacher_log_probs"] is None and to_given["teacher_hidden"] is None
+    for gradient in (
+        to_given["student_log_probs"], to_given["student_hidden"], to_given["hidden_projection"], *to_second_mode
+    ):
+        assert np.all(np.isfinite(gradient)) and np.any(gradient)
 
 
 def test_needs_tell_which_artifacts_training_must_read():
@@ -90,6 +123,25 @@ def test_needs_tell_which_artifacts_training_must_read():
     assert Objective({"full_sum": {}}).needs == {"teacher_log_prob"}
     assert Objective({"rnnt": {"adaptive": {}}}).needs == {"teacher_log_prob"}
     assert Objective({"hard_n_best": {}}).needs == {"student_log_probs", "teacher_log_probs"}
+    assert Objective({"hidden": {}}).needs == {"student_hidden", "teacher_hidden"}
+    assert Objective({"symmetric_consistency": {}}).needs == {"second_mode"}
+    assert Objective({"soft": {}}).needs == {"student_joint", "teacher_joint"}
+    assert Objective({"top_k": {"weigh_by": "posterior"}}).needs == {"student_joint", "teacher_top_k", "teacher"}
+
+
+@pytest.mark.parametrize("kind", ["posterior", "live", "best_path"])
+def test_losses_over_joints_can_weigh_nodes_by_the_teachers_lattice(kind):
+    pair = make_pair(9)
+    joints = _joints(JOINTS)
+    got, _ = Objective({"soft": {"weigh_by": kind, "threshold": 0.2}})(_inputs(pair, **joints))
+    used = lattice.occupancies(pair.teacher, **pair.lengths)
+    posterior = used.blank + used.label
+    path = lattice.viterbi(pair.teacher, **pair.lengths).nodes
+    weights = {"posterior": posterior, "live": posterior > 0.2, "best_path": path}[kind]
+    want = losses.soft(joints["teacher_joint"], joints["student_joint"], node_weights=weights, **pair.lengths)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    with pytest.raises(ValueError, match="needs the teacher's nodes"):
+        Objective({"soft": {"weigh_by": kind}})(LossInputs(pair.student, **joints, **pair.lengths))
 
 
 def test_the_stored_teacher_score_is_preferred_to_the_summed_one():
@@ -99,6 +151,22 @@ def test_the_stored_teacher_score_is_preferred_to_the_summed_one():
     np.testing.assert_allclose(value, np.abs(-losses.rnnt(pair.student, **pair.lengths) - stored), rtol=1e-9)
     summed, _ = Objective({"full_sum": {}})(_inputs(pair))
     assert not np.allclose(value, summed)
+
+
+def test_hidden_and_consistency_take_what_they_need_and_nothing_else():
+    pair = make_pair(8, dtype=np.float32)
+    alone = LossInputs(None, **pair.lengths, **HIDDEN)  # stage 1: no lattice at all
+    got, _ = Objective({"hidden": {"distance": "l1", "shift": 1}})(alone)
+    projected = HIDDEN["student_hidden"] @ HIDDEN["hidden_projection"]
+    for i, frames in enumerate(pair.batch.logit_lengths):
+        difference = np.abs(projected[i, 1:frames] - HIDDEN["teacher_hidden"][i, : frames - 1])
+        np.testing.assert_allclose(got[i], difference.mean() if frames > 1 else 0.0, rtol=1e-9)
+    weightless = np.zeros(pair.student.blank.shape)  # no utterance has a teacher; consistency needs none
+    inputs = LossInputs(pair.student, second_mode=pair.teacher, node_weights=weightless, **pair.lengths)
+    got, _ = Objective({"symmetric_consistency": {"shift": 1}})(inputs)
+    want = losses.symmetric_consistency(pair.student, pair.teacher, shift=1, **pair.lengths)
+    np.testing.assert_array_equal(got, want)
+    assert np.any(want)
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,27 @@ from tf_rnnt_kd.lattice.forward_backward import (
     occupancies,
     path_expectation,
 )
-from tf_rnnt_kd.lattice.joint import node_log_probs
+from tf_rnnt_kd.lattice.joint import Joint, node_log_probs
 from tf_rnnt_kd.lattice.logits import node_log_probs_from_logits
 from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, NodeLogProbs, label_arc_mask, mask_nodes, node_mask
+from tf_rnnt_kd.lattice.pruning import Band, band_around, band_mask, in_band, pruning_band
+from tf_rnnt_kd.lattice.simple import simple_nodes
+from tf_rnnt_kd.lattice.top_k import TopK, top_k
 from tf_rnnt_kd.lattice.viterbi import BestPath, viterbi
 
 __all__ = [
     "NEGATIVE_INFINITY",
+    "Band",
     "BestPath",
+    "Joint",
     "NodeLogProbs",
     "Occupancies",
+    "TopK",
+    "band_around",
+    "band_mask",
     "forward_backward",
     "full_sum",
+    "in_band",
     "is_possible",
     "label_arc_mask",
     "mask_nodes",
@@ -32,5 +41,8 @@ __all__ = [
     "node_mask",
     "occupancies",
     "path_expectation",
+    "pruning_band",
+    "simple_nodes",
+    "top_k",
     "viterbi",
 ]

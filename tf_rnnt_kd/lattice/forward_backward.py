@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice.diagonals import Arcs, path_moments, path_scores
-from tf_rnnt_kd.lattice.nodes import IMPOSSIBLE, NEGATIVE_INFINITY, mask_nodes
+from tf_rnnt_kd.lattice.nodes import IMPOSSIBLE, NEGATIVE_INFINITY, mask_nodes, poison
 
 
 class Occupancies(NamedTuple):
@@ -131,8 +131,10 @@ def _sums(arcs, lengths):
 
 
 def _posteriors(arcs, alpha, beta):
-    possible = beta[:, 0, 0] > IMPOSSIBLE
-    log_prob = tf.where(possible, beta[:, 0, 0], tf.zeros_like(beta[:, 0, 0]))
+    broken = tf.reduce_any([tf.reduce_any(tf.math.is_nan(x), axis=[1, 2]) for x in arcs], axis=0)
+    score = poison(beta[:, 0, 0], broken)
+    possible = broken | (score > IMPOSSIBLE)
+    log_prob = tf.where(possible, score, tf.zeros_like(score))
     before = alpha[:, :-1] - log_prob[:, None, None]
     after_label = tf.pad(beta[:, :-1, 1:], [[0, 0], [0, 0], [0, 1]], constant_values=NEGATIVE_INFINITY)
     used = tf.exp(before + arcs.blank + beta[:, 1:]), tf.exp(before + arcs.label + after_label)

@@ -1,24 +1,49 @@
 """The fused primitive: from the joint network's two inputs to three numbers per node, never holding [B, T, U+1, V].
 
-The lattice is worked through in slices of frames. Forward keeps five numbers a node (the three log-probabilities and
-two statistics of the rest); backward recomputes a slice's joint and multiplies its gradient back: four matrix products
-in all. Slices have static size and their number follows the longest utterance, so XLA compiles one program per shape.
+Forward works through the nodes in slices and keeps five numbers of each. Backward is handed the gradients of the three
+log-probabilities, knows from them how large the gradient of the node's logits will be, leaves out the nodes where it is
+negligible, recomputes the joint of the others and multiplies back: for an RNN-T loss most nodes drop out, since a
+node's gradient is bounded by its posterior.
 """
 
 import functools
+from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice import rows as lattice_rows
 from tf_rnnt_kd.lattice import symbols
 from tf_rnnt_kd.lattice.logits import check_labels, next_label, resolve_blank
-from tf_rnnt_kd.lattice.nodes import NodeLogProbs, dimension, label_arc_mask, lattice_float, mask_nodes
+from tf_rnnt_kd.lattice.nodes import (
+    NEGATIVE_INFINITY,
+    NodeLogProbs,
+    dimension,
+    label_arc_mask,
+    lattice_float,
+    mask_nodes,
+    node_mask,
+    poison,
+)
+from tf_rnnt_kd.lattice.pruning import band_mask
 
-_ACTIVATIONS = {  # name: (function, derivative as a function of the output)
-    "tanh": (tf.tanh, lambda h: 1.0 - h * h),
-    "relu": (tf.nn.relu, lambda h: tf.cast(h > 0, h.dtype)),
-    "sigmoid": (tf.sigmoid, lambda h: h * (1.0 - h)),
-    "linear": (tf.identity, tf.ones_like),
-}
+DEFAULT_LIVE_THRESHOLD = 2e-7
+
+
+class Joint(NamedTuple):
+    """One model's joint network on one batch: logits(t, u) = activation(encoder_t + predictor_u) @ kernel + bias.
+
+    encoder: [B, T, H] any float dtype, encoder output in joint space; padding may hold anything.
+    predictor: [B, U+1, H], prediction network output in joint space, the start position first; same about padding.
+    kernel: [H, V].
+    bias: [V].
+    activation: 'tanh', 'relu', 'sigmoid' or 'linear'.
+    """
+
+    encoder: tf.Tensor
+    predictor: tf.Tensor
+    kernel: tf.Tensor
+    bias: tf.Tensor
+    activation: str = "tanh"
 
 
 def node_log_probs(
@@ -32,7 +57,9 @@ def node_log_probs(
     label_lengths,
     blank_index=0,
     activation="tanh",
-    max_slice_elements=2**20,
+    band=None,
+    live_threshold=None,
+    rows_per_slice=None,
 ):
     """NodeLogProbs of logits(t, u) = activation(encoder_t + predictor_u) @ kernel + bias.
 
@@ -46,9 +73,12 @@ def node_log_probs(
       label_lengths: [B] int, labels.
       blank_index: int in [-V, V).
       activation: 'tanh', 'relu', 'sigmoid' or 'linear'.
-      max_slice_elements: how many numbers the largest temporary (rows x max(H, V)) may hold; about eight temporaries
-        of this size live at once in the backward pass. At least one frame of the whole batch is worked on at a time.
-        Slices that stay in cache are faster on CPU than larger ones.
+      band: lattice.Band of the only nodes to compute, or None for all.
+      live_threshold: the backward pass leaves out nodes whose logits' gradient (sum of absolute values) is at most
+        this share of the largest in the utterance. 0 leaves out nodes without any gradient only. None: 2e-7, in
+        float64 0.
+      rows_per_slice: nodes that are worked on at a time, their [rows, V] logits being the largest temporary; None: 2048,
+        less for large V or H.
 
     Returns:
       NodeLogProbs [B, T, U+1] float32 (float64 if `encoder` is). Differentiable once with respect to encoder,
@@ -57,102 +87,127 @@ def node_log_probs(
     Raises:
       ValueError: if static shapes do not fit or the activation is unknown.
     """
-    encoder, predictor, kernel, bias = (tf.convert_to_tensor(x) for x in (encoder, predictor, kernel, bias))
+    joint = prepare(Joint(encoder, predictor, kernel, bias, activation), logit_lengths, label_lengths)
     labels = tf.cast(labels, tf.int32)
-    _check_shapes(encoder, predictor, kernel, bias, labels)
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"activation={activation!r} is not one of {', '.join(sorted(_ACTIVATIONS))}")
-    check_labels(labels, num_positions=predictor.shape[1])
-    blank_index = resolve_blank(blank_index, kernel.shape[1])
-    encoder = lattice_float(encoder)
-    predictor, kernel, bias = (tf.cast(x, encoder.dtype) for x in (predictor, kernel, bias))
-
-    num_frames, num_positions = dimension(encoder, 1), dimension(predictor, 1)
-    logit_lengths, label_lengths = tf.cast(logit_lengths, tf.int32), tf.cast(label_lengths, tf.int32)
-    frame_exists = tf.sequence_mask(logit_lengths, num_frames)[..., None]
-    position_exists = tf.sequence_mask(label_lengths + 1, num_positions)[..., None]
-    encoder = tf.where(frame_exists, encoder, tf.zeros_like(encoder))
-    predictor = tf.where(position_exists, predictor, tf.zeros_like(predictor))
-    has_label = label_arc_mask(logit_lengths, label_lengths, num_frames=1, num_positions=num_positions)[:, 0]
-    label = tf.where(has_label, next_label(labels, num_symbols=kernel.shape[1]), kernel.shape[1])
+    if labels.shape.rank != 2:
+        raise ValueError(f"labels must be [B, U], got {labels.shape}")
+    num_frames, num_positions = dimension(joint.encoder, 1), dimension(joint.predictor, 1)
+    check_labels(labels, num_positions=joint.predictor.shape[1])
+    blank_index = resolve_blank(blank_index, joint.kernel.shape[1])
+    if live_threshold is None:
+        live_threshold = 0.0 if joint.encoder.dtype == tf.float64 else DEFAULT_LIVE_THRESHOLD
+    lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
+    wanted = node_mask(**lengths, num_frames=num_frames, num_positions=num_positions)
+    if band is not None:
+        wanted &= band_mask(band, num_positions=num_positions)
+    has_label = label_arc_mask(**lengths, num_frames=1, num_positions=num_positions)[:, 0]
+    label = tf.where(has_label, next_label(labels, num_symbols=joint.kernel.shape[1]), joint.kernel.shape[1])
 
     # A loop that was traced outside XLA does not compile inside it, so only eager calls share their traces.
     make = _make if tf.inside_function() else _make_once
-    forward, backward = make(blank_index, activation, int(max_slice_elements), encoder.dtype)
-    # XLA turns the trip count into a loop bound; frames past the longest utterance cost nothing.
-    longest = tf.reduce_max(logit_lengths)
+    forward, backward = make(blank_index, activation, float(live_threshold), rows_per_slice, joint.encoder.dtype)
 
     @tf.custom_gradient
-    def run(encoder, predictor, kernel, bias):
-        *nodes, peak, total = forward(encoder, predictor, kernel, bias, label, longest)
-        for x in (*nodes, peak, total):
-            x.set_shape([encoder.shape[0], encoder.shape[1], predictor.shape[1]])
+    def run(*inputs):
+        kept = forward(*inputs, label, wanted)
+        for x in kept:
+            x.set_shape([joint.encoder.shape[0], joint.encoder.shape[1], joint.predictor.shape[1]])
+        nodes = NodeLogProbs(*kept[:3])
 
         def gradient(*upstream):
-            return backward(encoder, predictor, kernel, bias, label, longest, *nodes, peak, total, *upstream)
+            return backward(*inputs, label, wanted, *kept, *upstream)
 
         return tuple(nodes), gradient
 
-    nodes = NodeLogProbs(*run(encoder, predictor, kernel, bias))
-    return mask_nodes(nodes, logit_lengths=logit_lengths, label_lengths=label_lengths)
+    broken = is_broken(joint)[:, None, None]
+    return mask_nodes(NodeLogProbs(*(poison(x, broken) for x in run(*joint[:4]))), **lengths)
 
 
-def _make(blank_index, activation, max_slice_elements, dtype):
+def prepare(joint, logit_lengths, label_lengths):
+    """The Joint with checked shapes, in one float32 or float64 precision, with zeros in the padding."""
+    encoder, predictor, kernel, bias = (tf.convert_to_tensor(x) for x in joint[:4])
+    _check_shapes(encoder, predictor, kernel, bias)
+    if joint.activation not in lattice_rows.ACTIVATIONS:
+        known = ", ".join(sorted(lattice_rows.ACTIVATIONS))
+        raise ValueError(f"activation={joint.activation!r} is not one of {known}")
+    encoder = lattice_float(encoder)
+    predictor, kernel, bias = (tf.cast(x, encoder.dtype) for x in (predictor, kernel, bias))
+    frame_exists = tf.sequence_mask(logit_lengths, dimension(encoder, 1))[..., None]
+    position_exists = tf.sequence_mask(tf.cast(label_lengths, tf.int32) + 1, dimension(predictor, 1))[..., None]
+    encoder = tf.where(frame_exists, encoder, tf.zeros_like(encoder))
+    predictor = tf.where(position_exists, predictor, tf.zeros_like(predictor))
+    return Joint(encoder, predictor, kernel, bias, joint.activation)
+
+
+def is_broken(joint):
+    """[B] bool: the utterance's part of a prepared Joint holds a NaN."""
+    sequences = [tf.reduce_any(tf.math.is_nan(x), axis=[1, 2]) for x in joint[:2]]
+    shared = [tf.reduce_any(tf.math.is_nan(x)) for x in joint[2:4]]
+    return sequences[0] | sequences[1] | shared[0] | shared[1]
+
+
+def _make(blank_index, activation, live_threshold, rows_per_slice, dtype):
     """(forward, backward) traced once for all shapes; inside a compiled step their shapes are static nevertheless."""
-    function, derivative = _ACTIVATIONS[activation]
     sequence, matrix, vector = (tf.TensorSpec([None] * rank, dtype) for rank in (3, 2, 1))
-    inputs = [sequence, sequence, matrix, vector, tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)]
+    inputs = [sequence, sequence, matrix, vector, tf.TensorSpec([None, None], tf.int32)]
+    inputs.append(tf.TensorSpec([None, None, None], tf.bool))
 
-    def joint_slice(encoder, predictor, kernel, bias):
-        hidden = function(encoder[:, :, None, :] + predictor[:, None, :, :])
-        rows = tf.reshape(hidden, [-1, tf.shape(hidden)[3]])
-        logits = tf.matmul(rows, kernel) + bias
-        return rows, tf.reshape(logits, tf.concat([tf.shape(hidden)[:3], [tf.shape(kernel)[1]]], 0))
+    def logits_of(rows, node, encoder, predictor, kernel, bias):
+        hidden = lattice_rows.hidden_rows(encoder, predictor, rows, node, activation)
+        return hidden, lattice_rows.logit_rows(hidden, kernel, bias)
 
     @tf.function(input_signature=inputs, autograph=False)
-    def forward(encoder, predictor, kernel, bias, label, longest):
-        slices = _Slices(encoder, predictor, kernel, max_slice_elements)
+    def forward(encoder, predictor, kernel, bias, label, wanted):
+        rows = lattice_rows.Rows(wanted, size=rows_per_slice or lattice_rows.default_size(kernel))
+        label = tf.reshape(label, [-1])
+        encoder, predictor = lattice_rows.as_table(encoder), lattice_rows.as_table(predictor)
 
-        padded = slices.pad(encoder)
+        def body(i, array):
+            node, _ = rows.nodes(i)
+            _, logits = logits_of(rows, node, encoder, predictor, kernel, bias)
+            here = tf.gather(label, rows.position(node))
+            return array.write(i, tf.stack(symbols.summarise(logits, label=here, blank_index=blank_index)))
 
-        def body(i, arrays):
-            _, logits = joint_slice(slices.take(padded, i), predictor, kernel, bias)
-            nodes, rest = symbols.collapse(logits, label=slices.spread(label), blank_index=blank_index)
-            return i + 1, tuple(array.write(i, x) for array, x in zip(arrays, (*nodes, *rest), strict=True))
-
-        arrays = tuple(slices.array(dtype) for _ in range(5))
-        arrays = slices.loop(body, arrays, longest)
-        return tuple(slices.join(array) for array in arrays)
+        summary = symbols.Summary(*rows.spread(rows.loop(body, rows.array(dtype, numbers=4)), numbers=4))
+        nodes = symbols.normalise(summary)
+        return (*(tf.where(wanted, x, NEGATIVE_INFINITY) for x in nodes), summary.peak, summary.total)
 
     @tf.function(input_signature=inputs + [sequence] * 8, autograph=False)
-    def backward(encoder, predictor, kernel, bias, label, longest, *per_node):
-        slices = _Slices(encoder, predictor, kernel, max_slice_elements)
-        padded_encoder, padded = slices.pad(encoder), [slices.pad(x) for x in per_node]
+    def backward(encoder, predictor, kernel, bias, label, wanted, *per_node):
+        nodes, (peak, total), upstream = NodeLogProbs(*per_node[:3]), per_node[3:5], NodeLogProbs(*per_node[5:])
+        gradients = symbols.logit_gradients(nodes, upstream)
+        magnitude = tf.where(wanted, tf.add_n([tf.abs(x) for x in gradients]), 0.0)
+        largest = tf.reduce_max(magnitude, axis=[1, 2], keepdims=True)
+        rows = lattice_rows.Rows(
+            magnitude > live_threshold * largest, size=rows_per_slice or lattice_rows.default_size(kernel)
+        )
+        projections = lattice_rows.Projections(rows, encoder, predictor)
+        label = tf.reshape(label, [-1])
+        encoder, predictor = lattice_rows.as_table(encoder), lattice_rows.as_table(predictor)
+        numbers = tf.reshape(tf.stack([*gradients, peak, total], axis=-1), [-1, 5])
 
         def body(i, carry):
-            to_encoder, to_predictor, to_kernel, to_bias = carry
-            rows, logits = joint_slice(slices.take(padded_encoder, i), predictor, kernel, bias)
-            here = [slices.take(x, i) for x in padded]
-            to_logits = symbols.collapse_gradient(
+            arrays, to_kernel, to_bias = carry
+            node, real = rows.nodes(i)
+            hidden, logits = logits_of(rows, node, encoder, predictor, kernel, bias)
+            *gradients, peak, total = tf.unstack(tf.gather(numbers, node), num=5, axis=1)
+            to_logits = symbols.spread_gradients(
                 logits,
-                label=slices.spread(label),
+                label=tf.gather(label, rows.position(node)),
                 blank_index=blank_index,
-                nodes=NodeLogProbs(*here[:3]),
-                rest=symbols.RestStatistics(*here[3:5]),
-                upstream=NodeLogProbs(*here[5:]),
+                peak=peak,
+                total=total,
+                gradients=symbols.LogitGradients(*(tf.where(real, x, 0.0) for x in gradients)),
             )
-            to_logits = tf.reshape(to_logits, [-1, tf.shape(kernel)[1]])
-            to_kernel += tf.matmul(rows, to_logits, transpose_a=True)
-            to_bias += tf.reduce_sum(to_logits, axis=0)
-            to_sum = tf.matmul(to_logits, kernel, transpose_b=True) * derivative(rows)
-            to_sum = tf.reshape(to_sum, tf.concat([tf.shape(logits)[:3], [tf.shape(kernel)[0]]], 0))
-            to_encoder = to_encoder.write(i, tf.reduce_sum(to_sum, axis=2))
-            to_predictor += tf.reduce_sum(to_sum, axis=1)
-            return i + 1, (to_encoder, to_predictor, to_kernel, to_bias)
+            more_to_kernel, more_to_bias, to_rows = lattice_rows.back_through_joint(
+                hidden, to_logits, kernel, activation
+            )
+            arrays = projections.add(arrays, node, real, to_rows)
+            return arrays, to_kernel + more_to_kernel, to_bias + more_to_bias
 
-        carry = (slices.array(dtype), tf.zeros_like(predictor), tf.zeros_like(kernel), tf.zeros_like(bias))
-        to_encoder, *others = slices.loop(body, carry, longest)
-        return (slices.join(to_encoder), *others)
+        carry = (projections.start(), tf.zeros_like(kernel), tf.zeros_like(bias))
+        arrays, *others = rows.loop(body, carry)
+        return (*projections.finish(arrays), *others)
 
     return forward, backward
 
@@ -160,48 +215,11 @@ def _make(blank_index, activation, max_slice_elements, dtype):
 _make_once = functools.cache(_make)
 
 
-class _Slices:
-    """Cuts the frame axis into equal slices that hold at most max_slice_elements numbers per [rows, max(H, V)]."""
-
-    def __init__(self, encoder, predictor, kernel, max_slice_elements):
-        self.batch, self.num_frames = tf.shape(encoder)[0], tf.shape(encoder)[1]
-        self.num_positions = tf.shape(predictor)[1]
-        # In floating point: the product may exceed int32.
-        per_frame = tf.cast(self.batch * self.num_positions, tf.float64) * tf.cast(
-            tf.reduce_max(tf.shape(kernel)), tf.float64
-        )
-        frames = tf.cast(tf.maximum(tf.floor(max_slice_elements / tf.maximum(per_frame, 1.0)), 1.0), tf.int32)
-        count = tf.maximum(-(-self.num_frames // frames), 1)
-        self.frames = -(-self.num_frames // count)  # equal slices: at most count - 1 frames of padding
-        self.count = count
-
-    def pad(self, x):
-        return tf.pad(x, [[0, 0], [0, self.count * self.frames - self.num_frames], [0, 0]])
-
-    def take(self, padded, i):
-        return tf.slice(padded, [0, i * self.frames, 0], [self.batch, self.frames, tf.shape(padded)[2]])
-
-    def spread(self, label):
-        return tf.broadcast_to(label[:, None, :], [self.batch, self.frames, self.num_positions])
-
-    def array(self, dtype):
-        return tf.TensorArray(dtype, size=self.count, element_shape=[None, None, None])
-
-    def loop(self, body, carry, longest):
-        live = (longest + self.frames - 1) // tf.maximum(self.frames, 1)
-        return tf.while_loop(lambda i, _: i < live, body, (0, carry), parallel_iterations=1)[1]
-
-    def join(self, array):
-        joined = tf.transpose(array.stack(), [1, 0, 2, 3])
-        merged = tf.reshape(joined, [self.batch, self.count * self.frames, tf.shape(joined)[3]])
-        return merged[:, : self.num_frames]
-
-
-def _check_shapes(encoder, predictor, kernel, bias, labels):
-    ranks = (encoder.shape.rank, predictor.shape.rank, kernel.shape.rank, bias.shape.rank, labels.shape.rank)
+def _check_shapes(encoder, predictor, kernel, bias):
+    ranks = tuple(x.shape.rank for x in (encoder, predictor, kernel, bias))
     width = {x for x in (encoder.shape[-1], predictor.shape[-1], kernel.shape[0]) if x is not None}
-    if ranks != (3, 3, 2, 1, 2) or len(width) > 1 or not kernel.shape[1:].is_compatible_with(bias.shape):
+    if ranks != (3, 3, 2, 1) or len(width) > 1 or not kernel.shape[1:].is_compatible_with(bias.shape):
         raise ValueError(
-            "expected encoder [B, T, H], predictor [B, U+1, H], kernel [H, V], bias [V], labels [B, U], got "
-            f"{encoder.shape}, {predictor.shape}, {kernel.shape}, {bias.shape}, {labels.shape}"
+            "expected encoder [B, T, H], predictor [B, U+1, H], kernel [H, V], bias [V], got "
+            f"{encoder.shape}, {predictor.shape}, {kernel.shape}, {bias.shape}"
         )

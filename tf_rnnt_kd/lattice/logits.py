@@ -1,9 +1,12 @@
 """Lattice nodes from a tensor of logits, for those who already hold [B, T, U+1, V]."""
 
+import functools
+
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice import symbols
-from tf_rnnt_kd.lattice.nodes import NodeLogProbs, dimension, label_arc_mask, lattice_float, mask_nodes, node_mask
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs, dimension, label_arc_mask, mask_nodes, node_mask, poison
+from tf_rnnt_kd.lattice.rows import Rows, power_of_two
 
 
 def node_log_probs_from_logits(logits, *, labels, logit_lengths, label_lengths, blank_index=0):
@@ -29,13 +32,25 @@ def node_log_probs_from_logits(logits, *, labels, logit_lengths, label_lengths, 
     check_labels(labels, num_positions=logits.shape[2])
     blank_index = resolve_blank(blank_index, logits.shape[3])
     sizes = {"num_frames": dimension(logits, 1), "num_positions": dimension(logits, 2)}
-    exists = node_mask(logit_lengths, label_lengths, **sizes)
-    has_label = label_arc_mask(logit_lengths, label_lengths, **sizes)
-    label = next_label(labels, num_symbols=dimension(logits, 3))[:, None, :]
-    label = tf.where(has_label, label, dimension(logits, 3))
-    logits = lattice_float(logits)
-    nodes = _from_logits(tf.where(exists[..., None], logits, tf.zeros_like(logits)), label, blank_index)
-    return mask_nodes(nodes, logit_lengths=logit_lengths, label_lengths=label_lengths)
+    lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
+    has_label = label_arc_mask(**lengths, num_frames=1, num_positions=sizes["num_positions"])[:, 0]
+    label = tf.where(has_label, next_label(labels, num_symbols=logits.shape[3]), logits.shape[3])
+    make = _make if tf.inside_function() else _make_once
+    forward, backward = make(blank_index, logits.dtype)
+    wanted = node_mask(**lengths, **sizes)
+
+    @tf.custom_gradient
+    def run(logits):
+        kept = forward(logits, label, wanted)
+        for x in kept:
+            x.set_shape(logits.shape[:3])
+
+        def gradient(*upstream):
+            return backward(logits, label, *kept, *upstream)
+
+        return kept[:3], gradient
+
+    return mask_nodes(NodeLogProbs(*run(logits)), **lengths)
 
 
 def next_label(labels, *, num_symbols):
@@ -61,16 +76,56 @@ def resolve_blank(blank_index, num_symbols):
     return blank_index % num_symbols
 
 
-def _from_logits(logits, label, blank_index):
-    @tf.custom_gradient
-    def run(z):
-        nodes, rest = symbols.collapse(z, label=label, blank_index=blank_index)
+def _make(blank_index, dtype):
+    """(forward, backward) for any lengths; see joint.py for why there are two ways to get them."""
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    inputs = [tf.TensorSpec([None] * 4, dtype), tf.TensorSpec([None] * 2, tf.int32)]
+    per_node = tf.TensorSpec([None] * 3, wide)
 
-        def gradient(*upstream):
-            return symbols.collapse_gradient(
-                z, label=label, blank_index=blank_index, nodes=nodes, rest=rest, upstream=NodeLogProbs(*upstream)
-            )
+    @tf.function(input_signature=[*inputs, tf.TensorSpec([None] * 3, tf.bool)], autograph=False)
+    def forward(logits, label, wanted):
+        flat, label = tf.reshape(logits, [-1, tf.shape(logits)[3]]), tf.reshape(label, [-1])
+        rows = Rows(wanted, size=_ROWS)
 
-        return tuple(nodes), gradient
+        def body(i, array):
+            node, _ = rows.nodes(i)
+            here = tf.cast(tf.gather(flat, node), wide)
+            summary = symbols.summarise(here, label=tf.gather(label, rows.position(node)), blank_index=blank_index)
+            broken = tf.cast(tf.math.is_nan(tf.reduce_sum(here, axis=1)), wide)
+            return array.write(i, tf.stack([*summary, broken]))
 
-    return NodeLogProbs(*run(logits))
+        *summary, broken = rows.spread(rows.loop(body, rows.array(wide, numbers=5)), numbers=5)
+        summary = symbols.Summary(*summary)
+        nodes = (poison(x, broken > 0) for x in symbols.normalise(summary))
+        return (*nodes, summary.peak, summary.total)
+
+    @tf.function(input_signature=[*inputs, *[per_node] * 8], autograph=False)
+    def backward(logits, label, *per_node):
+        nodes, (peak, total), upstream = NodeLogProbs(*per_node[:3]), per_node[3:5], NodeLogProbs(*per_node[5:])
+        # All at once and compiled for this shape, so that the gradient is written once and nothing else of its size;
+        # small lattices are rounded up, so that few shapes are compiled.
+        flat = tf.reshape(logits, [-1, tf.shape(logits)[3]])
+        size = tf.shape(flat)[0]
+        more = tf.where(size <= _SMALL // tf.shape(flat)[1], power_of_two(size) - size, 0)
+
+        def rows_of(x):
+            return tf.pad(tf.reshape(x, [-1]), [[0, more]])
+
+        gradients = symbols.LogitGradients(*(rows_of(x) for x in symbols.logit_gradients(nodes, upstream)))
+        label = rows_of(tf.broadcast_to(label[:, None, :], tf.shape(peak)))
+        gradient = symbols.spread_gradients(
+            tf.pad(flat, [[0, more], [0, 0]]),
+            label=label,
+            blank_index=blank_index,
+            peak=rows_of(peak),
+            total=rows_of(total),
+            gradients=gradients,
+        )
+        return tf.reshape(gradient[:size], tf.shape(logits))
+
+    return forward, backward
+
+
+_make_once = functools.cache(_make)
+_ROWS = 1024
+_SMALL = 2**20

@@ -90,6 +90,17 @@ def lattice_float(tensor):
     return tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)
 
 
+def at_least(x, bottom):
+    """The larger one, and NaN where x is NaN: a maximum may drop it."""
+    return tf.where(x < bottom, bottom, x)
+
+
+def poison(x, broken):
+    """NaN where `broken`. Maxima, exp and tanh that XLA compiles for CPU turn NaN into numbers, so that one has to be
+    looked for where it may come in, lest a loss looks sound."""
+    return tf.where(broken, tf.constant(float("nan"), x.dtype), x)
+
+
 def _floor(log_probs, keep):
     bottom = tf.constant(NEGATIVE_INFINITY, log_probs.dtype)
-    return tf.where(keep, tf.maximum(log_probs, bottom), bottom)
+    return tf.where(keep, at_least(log_probs, bottom), bottom)

@@ -1,89 +1,144 @@
-"""From V logits of a node to its three log-probabilities, and the gradient back. Shared by every way to make nodes."""
+"""From V logits of a node to its three log-probabilities, and the gradient back. Shared by every way to make nodes.
+
+Logits come as rows [R, V]; what is summed over V is computed slice by slice, what is left is a few numbers per node.
+"""
 
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, NodeLogProbs, dimension
+from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, NodeLogProbs, at_least
+from tf_rnnt_kd.lattice.rows import compiled
 
 
-class RestStatistics(NamedTuple):
-    """What the backward pass keeps of a node, so that symbols' shares of the rest are exact for logits of any size.
+class Summary(NamedTuple):
+    """Four numbers that stand for the V logits of a node, each [...].
 
-    peak: [...] largest logit among the other symbols.
-    total: [...] sum of exp(logit - peak) over them, at least 1.
+    blank: the blank's logit.
+    label: the next label's logit, NEGATIVE_INFINITY where there is none.
+    peak: largest logit among the other symbols (or any number near it: `total` is relative to it).
+    total: sum of exp(logit - peak) over the other symbols.
     """
 
+    blank: tf.Tensor
+    label: tf.Tensor
     peak: tf.Tensor
     total: tf.Tensor
 
 
-def collapse(logits, *, label, blank_index):
-    """Three log-probabilities of each node.
+class LogitGradients(NamedTuple):
+    """Gradients of a node's logits, each [...]: the blank's, the next label's, and all the others' together."""
+
+    blank: tf.Tensor
+    label: tf.Tensor
+    rest: tf.Tensor
+
+
+def summarise(logits, *, label, blank_index):
+    """Summary of rows of logits.
+
+    Args:
+      logits: [R, V] float; -inf is allowed.
+      label: [R] int32, the next label's symbol, V where there is none.
+      blank_index: int.
+
+    Returns:
+      Summary of [R].
+    """
+    bottom = tf.constant(NEGATIVE_INFINITY, logits.dtype)
+    has_label = label < tf.shape(logits)[1]
+    label = tf.where(has_label, label, blank_index)
+    blank_logit = at_least(logits[:, blank_index], bottom)
+    label_logit = at_least(tf.gather(logits, label, batch_dims=1), bottom)
+    blank_index = tf.constant(blank_index)
+    # Relative to a number that is at hand, which saves the search for the largest; exact unless others are further
+    # from it than half the range of float32, and then they are summed again relative to their own largest.
+    near = tf.maximum(blank_logit, label_logit)
+    total = _sum_of_others(logits, label, blank_index, near)
+    far = tf.reduce_any((total < _SMALL) | ~(total < 1.0 / _SMALL))
+    peak, total = tf.cond(far, lambda: _peak_of_others(logits, label, blank_index), lambda: (near, total))
+    return Summary(blank_logit, tf.where(has_label, label_logit, bottom), peak, total)
+
+
+def normalise(summary):
+    """NodeLogProbs of a Summary, of the same shape.
 
     The mass of the other symbols is their own log-sum-exp, and the three are normalised by differences, so nothing
     cancels: neither for a confident model (1 - p would be 0) nor for logits of magnitude 1e4.
-
-    Args:
-      logits: [..., V] float; -inf is allowed.
-      label: [...] int32, the next label's symbol, V where there is none.
-      blank_index: int.
-
-    Returns:
-      (NodeLogProbs of [...], RestStatistics of [...]).
     """
-    bottom = tf.constant(NEGATIVE_INFINITY, logits.dtype)
-    num_symbols = dimension(logits, -1)
-    logits = tf.maximum(logits, bottom)
-    blank_logit = logits[..., blank_index]
-    picked = tf.gather(logits, tf.minimum(label, num_symbols - 1), batch_dims=label.shape.rank)
-    label_logit = tf.where(label < num_symbols, picked, bottom)
-
-    others = tf.where(_is_special(label, num_symbols, blank_index), bottom, logits)
-    peak = tf.reduce_max(others, axis=-1)
-    total = tf.reduce_sum(tf.exp(others - peak[..., None]), axis=-1)
-
-    top = tf.maximum(tf.maximum(blank_logit, label_logit), peak)
-    blank, label_, rest = blank_logit - top, label_logit - top, (peak - top) + tf.math.log(total)
-    normaliser = _log_sum_exp_of_three(blank, label_, rest)
-    nodes = NodeLogProbs(*(tf.maximum(x - normaliser, bottom) for x in (blank, label_, rest)))
-    return nodes, RestStatistics(peak, total)
+    blank, label, peak, total = summary
+    bottom = tf.constant(NEGATIVE_INFINITY, blank.dtype)
+    top = tf.maximum(tf.maximum(blank, label), peak)
+    log_total = tf.where(tf.equal(total, 0.0), bottom, tf.math.log(total))
+    blank, label, rest = blank - top, label - top, (peak - top) + log_total
+    normaliser = _log_sum_exp_of_three(blank, label, rest)
+    return NodeLogProbs(*(at_least(x - normaliser, bottom) for x in (blank, label, rest)))
 
 
-def collapse_gradient(logits, *, label, blank_index, nodes, rest, upstream):
-    """Gradient of `collapse` with respect to the logits.
+def logit_gradients(nodes, upstream):
+    """LogitGradients from the gradients of the three log-probabilities.
 
     With p the three probabilities and g the upstream gradients, the gradient of the group i as a whole is
-    g_i (1 - p_i) - p_i (sum of the other g), 1 - p_i being the sum of the other two; the group `rest` is shared out
-    among its symbols in proportion to their probabilities.
+    g_i (1 - p_i) - p_i (sum of the other g), 1 - p_i being the sum of the other two.
 
     Args:
-      logits: [..., V].
-      label: [...] int32, V where there is none.
+      nodes: NodeLogProbs of any shape.
+      upstream: NodeLogProbs of the same shape, gradients; 0 at arcs that do not exist.
+    """
+    blank_p, label_p, rest_p = (tf.exp(x) for x in nodes)
+    return LogitGradients(
+        upstream.blank * (label_p + rest_p) - blank_p * (upstream.label + upstream.rest),
+        upstream.label * (blank_p + rest_p) - label_p * (upstream.blank + upstream.rest),
+        upstream.rest * (blank_p + label_p) - rest_p * (upstream.blank + upstream.label),
+    )
+
+
+def spread_gradients(logits, *, label, blank_index, peak, total, gradients):
+    """Gradient of rows of logits: the rest's is shared out among its symbols in proportion to their probabilities.
+
+    Args:
+      logits: [R, V].
+      label: [R] int32, V where there is none.
       blank_index: int.
-      nodes: what `collapse` returned.
-      rest: what `collapse` returned.
-      upstream: NodeLogProbs of [...], gradients; 0 at arcs that do not exist.
+      peak: [R], of the Summary.
+      total: [R], of the Summary.
+      gradients: LogitGradients of [R]; a row where all three are 0 gets 0, whatever its logits are.
 
     Returns:
-      [..., V].
+      [R, V], in the logits' dtype.
     """
-    num_symbols = dimension(logits, -1)
-    blank_p, label_p, rest_p = (tf.exp(x) for x in nodes)
-    to_blank = upstream.blank * (label_p + rest_p) - blank_p * (upstream.label + upstream.rest)
-    to_label = upstream.label * (blank_p + rest_p) - label_p * (upstream.blank + upstream.rest)
-    to_rest = upstream.rest * (blank_p + label_p) - rest_p * (upstream.blank + upstream.label)
-    # Both bounds hold anyway where a node exists; they keep 0 * inf out of slices' padding, where nothing was computed.
-    scale = to_rest / tf.maximum(rest.total, 1.0)
-    exponent = tf.minimum(tf.maximum(logits, NEGATIVE_INFINITY) - rest.peak[..., None], 0.0)
-    symbols = tf.range(num_symbols)
-    gradient = tf.where(symbols == label[..., None], to_label[..., None], tf.exp(exponent) * scale[..., None])
-    return tf.where(symbols == blank_index, to_blank[..., None], gradient)
+    scale = tf.math.divide_no_nan(gradients.rest, total)
+    return _spread(logits, label, tf.constant(blank_index), peak, scale, gradients.blank, gradients.label)
 
 
-def _is_special(label, num_symbols, blank_index):
-    symbols = tf.range(num_symbols)
-    return (symbols == blank_index) | (symbols == label[..., None])
+@compiled
+def _sum_of_others(logits, label, blank_index, peak):
+    symbols = tf.range(tf.shape(logits)[1])
+    special = (symbols == blank_index) | (symbols == label[:, None])
+    return tf.reduce_sum(tf.where(special, tf.zeros([], logits.dtype), tf.exp(logits - peak[:, None])), axis=1)
+
+
+@compiled
+def _peak_of_others(logits, label, blank_index):
+    symbols = tf.range(tf.shape(logits)[1])
+    special = (symbols == blank_index) | (symbols == label[:, None])
+    bottom = tf.constant(NEGATIVE_INFINITY, logits.dtype)
+    others = tf.where(special, bottom, at_least(logits, bottom))
+    peak = tf.reduce_max(others, axis=1)
+    return peak, tf.reduce_sum(tf.exp(others - peak[:, None]), axis=1)
+
+
+@compiled
+def _spread(logits, label, blank_index, peak, scale, to_blank, to_label):
+    symbols = tf.range(tf.shape(logits)[1])
+    gradient = tf.exp(tf.cast(logits, peak.dtype) - peak[:, None]) * scale[:, None]
+    gradient = tf.where(symbols == label[:, None], to_label[:, None], gradient)
+    gradient = tf.where(symbols == blank_index, to_blank[:, None], gradient)
+    used = (scale != 0.0) | (to_blank != 0.0) | (to_label != 0.0)
+    return tf.cast(tf.where(used[:, None], gradient, tf.zeros([], peak.dtype)), logits.dtype)
+
+
+_SMALL = 1e-20
 
 
 def _log_sum_exp_of_three(a, b, c):

@@ -124,7 +124,8 @@ def _arc_sum(teacher, student, teacher_occupancies, lengths):
     pair = over_nodes.compare(teacher, student, **lengths)
     cost = used.blank * (pair.teacher.blank - pair.student.blank)
     cost += used.label * (pair.teacher.label - pair.student.label)
-    return tf.reduce_sum(tf.where(pair.mask, cost, tf.zeros_like(cost)), axis=[1, 2])
+    # Not pair.mask: arcs that only the student lacks (outside its band) count, or the KL would not be one.
+    return tf.reduce_sum(tf.where(over_nodes.missing(pair.teacher), tf.zeros_like(cost), cost), axis=[1, 2])
 
 
 def _teacher_occupancies(teacher, student, teacher_occupancies, lengths):

@@ -22,6 +22,14 @@ class LossInputs:
       student_log_probs, teacher_log_probs: [B, N] log P(y^n|x) of N hypotheses, or None.
       hypothesis_mask: [B, N] bool, which hypotheses exist, or None for all.
       hypothesis_lengths: [B, N] int, labels of each hypothesis, or None.
+      student_hidden: [B, T, D_S] a layer's output over the student's frames, or None.
+      teacher_hidden: [B, T, D_T] the teacher's, over as many frames, or None.
+      hidden_projection: [D_S, D_T] kernel from the student's to the teacher's width, trained with it, or None.
+      second_mode: NodeLogProbs [B, T, U+1] of the student in another mode, e.g. streaming; keeps its gradient; or None.
+      student_joint: lattice.Joint, for losses over whole distributions; keeps its gradient; or None.
+      teacher_joint: lattice.Joint or dense logits [B, T, U+1, V] over the same labels and frames, or None.
+      teacher_top_k: lattice.TopK over the same labels and frames, or None.
+      band: lattice.Band of the student's nodes that these losses compare, or None for all; nodes have their own.
       student_log_prob, student_occupancies, teacher_occupancies: derived.
     """
 
@@ -39,7 +47,16 @@ class LossInputs:
         "teacher_log_probs",
         "hypothesis_mask",
         "hypothesis_lengths",
+        "student_hidden",
+        "teacher_hidden",
+        "hidden_projection",
+        "second_mode",
+        "student_joint",
+        "teacher_joint",
+        "teacher_top_k",
+        "band",
     )
+    ALWAYS_THERE = frozenset(("student", "logit_lengths", "label_lengths", "student_log_prob", "student_occupancies"))
 
     def __init__(
         self,
@@ -54,6 +71,14 @@ class LossInputs:
         teacher_log_probs=None,
         hypothesis_mask=None,
         hypothesis_lengths=None,
+        student_hidden=None,
+        teacher_hidden=None,
+        hidden_projection=None,
+        second_mode=None,
+        student_joint=None,
+        teacher_joint=None,
+        teacher_top_k=None,
+        band=None,
     ):
         self.student = student
         self.logit_lengths = logit_lengths
@@ -64,6 +89,14 @@ class LossInputs:
         self.teacher_log_probs = _constant(teacher_log_probs)
         self.hypothesis_mask = hypothesis_mask
         self.hypothesis_lengths = hypothesis_lengths
+        self.student_hidden = student_hidden
+        self.teacher_hidden = _constant(teacher_hidden)
+        self.hidden_projection = hidden_projection
+        self.second_mode = second_mode
+        self.student_joint = student_joint
+        self.teacher_joint = teacher_joint  # the losses hold it constant
+        self.teacher_top_k = _constant(teacher_top_k)
+        self.band = band
         self._teacher_log_prob = _constant(teacher_log_prob)
 
     @property

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_rnnt_kd import lattice
 from tf_rnnt_kd.lattice import NodeLogProbs
+from tf_rnnt_kd.lattice.nodes import IMPOSSIBLE
 
 REDUCTIONS = ("sum", "mean", "per_frame")
 
@@ -15,7 +16,7 @@ class Compared(NamedTuple):
 
     teacher: NodeLogProbs [B, T, U+1], without gradient.
     student: NodeLogProbs [B, T, U+1]: at (t, u) the student's node (t + shift, u).
-    mask: [B, T, U+1] bool, where both nodes exist.
+    mask: [B, T, U+1] bool, where both nodes exist: inside the utterance, and inside the band where a model has one.
     """
 
     teacher: NodeLogProbs
@@ -31,8 +32,8 @@ def compare(teacher, student, *, logit_lengths, label_lengths, shift=0):
       student: NodeLogProbs [B, T, U+1] over the same labels and frame rate.
       logit_lengths: [B] int, frames.
       label_lengths: [B] int, labels.
-      shift: int, frames by which the student may be later (> 0) or earlier (< 0) than the teacher. Teacher frames
-        whose partner lies outside the utterance are not compared.
+      shift: int, frames by which the student may be later (> 0) or earlier (< 0) than the teacher. Teacher nodes
+        whose partner lies outside the utterance, or outside the student's band, are not compared.
 
     Returns:
       Compared.
@@ -47,10 +48,14 @@ def compare(teacher, student, *, logit_lengths, label_lengths, shift=0):
     student = lattice.mask_nodes(student, **lengths)
     dtype = student.blank.dtype
     teacher = NodeLogProbs(*(tf.cast(x, dtype) for x in teacher))
-    num_frames, num_positions = tf.shape(student.blank)[1], tf.shape(student.blank)[2]
-    mask = lattice.node_mask(logit_lengths, label_lengths, num_frames=num_frames, num_positions=num_positions)
-    student = NodeLogProbs(*(_advance(x, shift, lattice.NEGATIVE_INFINITY) for x in student))
-    return Compared(teacher, student, mask & _advance(mask, shift, False))
+    student = NodeLogProbs(*(advance(x, shift, lattice.NEGATIVE_INFINITY) for x in student))
+    return Compared(teacher, student, ~missing(teacher) & ~missing(student))
+
+
+def missing(nodes):
+    """[B, T, U+1] bool: the node does not exist, as in padding and outside a band; nothing can happen there."""
+    # Not the opposite of `>`: a NaN exists, and must be seen.
+    return (nodes.blank <= IMPOSSIBLE) & (nodes.label <= IMPOSSIBLE) & (nodes.rest <= IMPOSSIBLE)
 
 
 def kl(teacher, student):
@@ -120,7 +125,7 @@ def check_reduction(reduction_over_nodes):
         raise ValueError(f"reduction_over_nodes={reduction_over_nodes!r} is not one of {', '.join(REDUCTIONS)}")
 
 
-def _advance(x, shift, fill):
+def advance(x, shift, fill):
     """x[:, t + shift] at t, `fill` where that is outside."""
     if not shift:
         return x

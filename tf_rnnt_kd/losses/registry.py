@@ -17,6 +17,7 @@ filled from there (those without a default are what the loss needs), all others 
 a loss, write such a function in a file of its own and add one line to the table at the end of this file.
 """
 
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -29,13 +30,18 @@ from tf_rnnt_kd.losses.alignment_entropy import alignment_entropy
 from tf_rnnt_kd.losses.best_path import best_path
 from tf_rnnt_kd.losses.best_shift import best_shift
 from tf_rnnt_kd.losses.collapsed import collapsed
+from tf_rnnt_kd.losses.consistency import symmetric_consistency
 from tf_rnnt_kd.losses.full_sum import full_sum
+from tf_rnnt_kd.losses.hidden import hidden
 from tf_rnnt_kd.losses.inputs import LossInputs
 from tf_rnnt_kd.losses.n_best import full_sum_n_best, hard_n_best
 from tf_rnnt_kd.losses.node_masked import node_masked
 from tf_rnnt_kd.losses.occupancy_weighted import occupancy_weighted
 from tf_rnnt_kd.losses.rnnt import rnnt
 from tf_rnnt_kd.losses.sequence_discriminative import sequence_margin, sequence_posterior
+from tf_rnnt_kd.losses.soft import soft
+from tf_rnnt_kd.losses.top_k import peak_alignment, top_k
+from tf_rnnt_kd.losses.weighting import teacher_weights
 from tf_rnnt_kd.losses.window_min import window_min
 
 _RESERVED = ("weight", "loss", "adaptive")
@@ -118,14 +124,16 @@ class Objective:
 
     @property
     def needs(self):
-        """What terms of nonzero weight must find in LossInputs beside the student's nodes and the lengths: a subset of
-        {'teacher', 'teacher_log_prob', 'student_log_probs', 'teacher_log_probs'}; the teacher's nodes give its
-        log_prob as well. A term that a schedule switches on counts only if its configured weight is not 0."""
+        """Names in LossInputs.NAMES, beside what every student gives, that terms of nonzero weight must find there.
+
+        'teacher' gives teacher_log_prob as well. A term that a schedule switches on counts only if its configured
+        weight is not 0."""
         live = [term for term in self._terms.values() if term[1]]
         needed = {name for loss, *_ in live for name in loss.needs}
+        needed |= {"teacher" for *_, options in live if options.get("weigh_by") is not None}
         if any(adaptive is not None for *_, adaptive, _ in live):
             needed.add("teacher_log_prob")
-        return needed & {"teacher", "teacher_log_prob", "student_log_probs", "teacher_log_probs"}
+        return needed - LossInputs.ALWAYS_THERE
 
     def __call__(self, inputs: LossInputs, *, weights=None):
         """
@@ -200,6 +208,65 @@ def _rnnt(student, student_log_prob, *, logit_lengths, label_lengths, fastemit_l
     return rnnt(student, logit_lengths=logit_lengths, label_lengths=label_lengths, fastemit_lambda=fastemit_lambda)
 
 
+def _hidden(
+    teacher_hidden,
+    student_hidden,
+    *,
+    logit_lengths,
+    hidden_projection=None,
+    distance="mse",
+    shift=0,
+    reduction_over_frames="mean",
+):
+    options = {"distance": distance, "shift": shift, "reduction_over_frames": reduction_over_frames}
+    return hidden(teacher_hidden, student_hidden, logit_lengths=logit_lengths, projection=hidden_projection, **options)
+
+
+def _symmetric_consistency(
+    student, second_mode, *, logit_lengths, label_lengths, shift=0, reduction_over_nodes="sum"
+):
+    # Without node_weights, which say where the teacher counts: there is none here.
+    options = {"shift": shift, "reduction_over_nodes": reduction_over_nodes}
+    return symmetric_consistency(
+        student, second_mode, logit_lengths=logit_lengths, label_lengths=label_lengths, **options
+    )
+
+
+def _over_joints(loss):
+    """The loss with the option to weigh nodes by what the teacher's lattice says of them."""
+
+    @functools.wraps(loss)
+    def weighed(
+        *args,
+        logit_lengths,
+        label_lengths,
+        teacher=None,
+        teacher_occupancies=None,
+        node_weights=None,
+        weigh_by=None,
+        threshold=1e-3,
+        **kwargs,
+    ):
+        lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
+        if weigh_by is not None:
+            if teacher is None:
+                raise ValueError(f"weigh_by={weigh_by!r} needs the teacher's nodes: give `teacher` to LossInputs")
+            node_weights = teacher_weights(
+                teacher,
+                weigh_by,
+                threshold=threshold,
+                teacher_occupancies=teacher_occupancies,
+                node_weights=node_weights,
+                **lengths,
+            )
+        return loss(*args, node_weights=node_weights, **lengths, **kwargs)
+
+    own = [x for x in inspect.signature(weighed, follow_wrapped=False).parameters.values() if x.kind == x.KEYWORD_ONLY]
+    of_loss = inspect.signature(loss).parameters
+    weighed.__signature__ = inspect.Signature([*of_loss.values(), *(x for x in own if x.name not in of_loss)])
+    return weighed
+
+
 _REGISTRY = {}
 _register("rnnt", _rnnt, "-log P(y|x) over all alignments, FastEmit optional")
 _register("collapsed", collapsed, "three-way KL (blank, label, rest) of every node, teacher to student")
@@ -217,3 +284,8 @@ _register("hard_n_best", hard_n_best, "-log P(y|x) of N hypotheses, weighted by 
 _register("full_sum_n_best", full_sum_n_best, "full_sum of N hypotheses, weighted by the teacher's scores")
 _register("sequence_posterior", sequence_posterior, "KL between the two models' posteriors over N hypotheses")
 _register("sequence_margin", sequence_margin, "distance between the two models' log posterior of the first of N")
+_register("hidden", _hidden, "distance between the two models' hidden representations, frame by frame")
+_register("symmetric_consistency", _symmetric_consistency, "collapsed in both directions between two modes of a model")
+_register("soft", _over_joints(soft), "KL over all symbols of every node, from joint to joint")
+_register("top_k", _over_joints(top_k), "KL over the teacher's K best symbols of every node and the rest")
+_register("peak_alignment", _over_joints(peak_alignment), "-log P of the teacher's most probable symbol of every node")

@@ -1,0 +1,114 @@
+"""Losses that are a sum over nodes of a function of the node's whole distribution, never holding [B, T, U+1, V].
+
+Such a loss is local: the gradient of a node's logits depends on nothing but the node. So value and gradient come from
+one pass over slices of the nodes, three products for the student, and one for a teacher that is a joint itself. Only
+where the upstream gradient differs between utterances, which is known in the backward pass, it is made once more.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tf_rnnt_kd.lattice import rows as lattice_rows
+
+
+class Target(NamedTuple):
+    """What a row function compares the student's logits with.
+
+    tensors: the tensors it is made of.
+    rows: (Rows, [R] nodes of the teacher's lattice, *tensors) -> tuple of tensors with R rows.
+    """
+
+    tensors: tuple
+    rows: object
+
+
+def joint_target(joint):
+    """The rows of logits of a teacher's Joint, as `joint.prepare` returns it."""
+    tables = lattice_rows.as_table(joint.encoder), lattice_rows.as_table(joint.predictor)
+
+    def rows(rows, node, encoder, predictor, kernel, bias):
+        hidden = lattice_rows.hidden_rows(encoder, predictor, rows, node, joint.activation)
+        return (lattice_rows.logit_rows(hidden, kernel, bias),)
+
+    return Target((*tables, *joint[2:4]), rows)
+
+
+def node_target(*tensors):
+    """The rows of tensors [B, T, U+1, ...] with something for each node."""
+    flat = tuple(tf.reshape(x, tf.concat([[-1], tf.shape(x)[3:]], 0)) for x in tensors)
+    return Target(flat, lambda rows, node, *flat: tuple(tf.gather(x, node) for x in flat))
+
+
+def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_slice=None):
+    """sum over nodes of weight x value.
+
+    Args:
+      student: Joint as `joint.prepare` returns it.
+      target: Target; constant.
+      row_function: (logits [R, V], *target's rows) -> (value [R], its gradient with respect to the logits [R, V]).
+      weights: [B, T, U+1] of the student's nodes, constant; nodes of weight 0 are not computed.
+      shift: int frames: the student's node (t, u) is compared with the target's (t - shift, u); weights must be 0 where
+        there is none.
+      rows_per_slice: nodes that are worked on at a time; None: 2048, less for large V or H.
+
+    Returns:
+      [B] in the student's precision, differentiable once with respect to the student's four tensors.
+    """
+    weights = tf.stop_gradient(tf.cast(weights, student.encoder.dtype))
+    tensors = tuple(tf.stop_gradient(x) for x in target.tensors)
+    used = tf.reduce_any(weights != 0, axis=[1, 2])
+
+    def one_pass(joint, scale):
+        """(values [B], gradients of sum over b of scale_b x value_b)."""
+        rows = lattice_rows.Rows(
+            weights != 0, size=rows_per_slice or lattice_rows.default_size(joint.kernel)
+        )
+        projections = lattice_rows.Projections(rows, joint.encoder, joint.predictor)
+        tables = lattice_rows.as_table(joint.encoder), lattice_rows.as_table(joint.predictor)
+        scaled = tf.reshape(weights * scale[:, None, None], [-1])
+
+        def body(i, carry):
+            arrays, to_kernel, to_bias, values = carry
+            node, real = rows.nodes(i)
+            hidden = lattice_rows.hidden_rows(*tables, rows, node, joint.activation)
+            logits = lattice_rows.logit_rows(hidden, joint.kernel, joint.bias)
+            partner = tf.where(real, node - shift * rows.num_positions, 0)
+            value, to_logits = row_function(logits, *target.rows(rows, partner, *tensors))
+            weight = tf.where(real, tf.gather(scaled, node), 0)
+            to_logits = lattice_rows.scale_rows(to_logits, weight)
+            more_to_kernel, more_to_bias, to_rows = lattice_rows.back_through_joint(
+                hidden, to_logits, joint.kernel, joint.activation
+            )
+            arrays = projections.add(arrays, node, real, to_rows)
+            return arrays, to_kernel + more_to_kernel, to_bias + more_to_bias, values.write(i, value[None])
+
+        carry = (
+            projections.start(),
+            tf.zeros_like(joint.kernel),
+            tf.zeros_like(joint.bias),
+            rows.array(weights.dtype, numbers=1),
+        )
+        arrays, to_kernel, to_bias, values = rows.loop(body, carry)
+        values = tf.reduce_sum(weights * rows.spread(values, numbers=1)[0], axis=[1, 2])
+        return values, (*projections.finish(arrays), to_kernel, to_bias)
+
+    @tf.custom_gradient
+    def run(*inputs):
+        joint = type(student)(*inputs, student.activation)
+        values, gradients = one_pass(joint, tf.ones_like(weights[:, 0, 0]))
+
+        def gradient(upstream):
+            largest = tf.reduce_max(tf.where(used, upstream, upstream.dtype.min))
+            least = tf.reduce_min(tf.where(used, upstream, upstream.dtype.max))
+            alike = least >= largest
+            common = tf.where(alike & tf.reduce_any(used), largest, tf.zeros_like(largest))
+            return tf.cond(
+                alike,
+                lambda: tuple(common * x for x in gradients),
+                lambda: one_pass(joint, upstream)[1],
+            )
+
+        return values, gradient
+
+    return run(*student[:4])

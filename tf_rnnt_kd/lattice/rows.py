@@ -1,0 +1,196 @@
+"""The nodes of a lattice that are worth computing, as rows of a matrix, and the joint network on a slice of them.
+
+A slice is a fixed number of rows, whatever utterances and frames they come from: padding, nodes outside a band and
+nodes without a gradient are no rows at all. The matrix products are TensorFlow operations, everything elementwise is
+compiled by XLA; both for shapes [rows, H] and [rows, V] only, so that lattices of any length share the programs.
+Inside a function that XLA compiles as a whole, lengths are static and only the number of slices depends on the data.
+"""
+
+import tensorflow as tf
+
+ACTIVATIONS = {  # name: (function, derivative as a function of the output)
+    "tanh": (tf.tanh, lambda h: 1.0 - h * h),
+    "relu": (tf.nn.relu, lambda h: tf.cast(h > 0, h.dtype)),
+    "sigmoid": (tf.sigmoid, lambda h: h * (1.0 - h)),
+    "linear": (tf.identity, tf.ones_like),
+}
+
+_MAX_ROWS = 2048
+_MIN_ROWS = 64
+_SLICE_ELEMENTS = 2**21
+
+
+def default_size(kernel):
+    """Rows of a slice for a kernel [H, V], an int or a scalar int32: so many that the largest temporary has 2M numbers.
+
+    Products of fewer rows are slower, slices that leave the cache are slower too.
+    """
+    width = kernel.shape.as_list()
+    if None not in width:
+        return min(max(_SLICE_ELEMENTS // max(width), _MIN_ROWS), _MAX_ROWS)
+    return tf.clip_by_value(_SLICE_ELEMENTS // tf.reduce_max(tf.shape(kernel)), _MIN_ROWS, _MAX_ROWS)
+
+
+class Rows:
+    """The nodes (b, t, u) where `wanted` is True, in that order, cut into slices.
+
+    Attributes:
+      frames: frames T and positions U+1 of the padded lattice.
+      num_slices: scalar int32, how many slices hold a wanted node; depends on the data.
+    """
+
+    def __init__(self, wanted, *, size):
+        """
+        Args:
+          wanted: [B, T, U+1] bool.
+          size: rows of a slice.
+        """
+        self.size = size
+        self.shape = tf.shape(wanted)
+        _, self.num_frames, self.num_positions = tf.unstack(self.shape)
+        self.num_nodes = tf.size(wanted)
+        # Two short cumulative sums instead of one over all nodes, which XLA may turn into a quadratic loop.
+        ones = tf.cast(tf.reshape(wanted, [-1, self.num_positions]), tf.int32)
+        in_row = tf.cumsum(ones, axis=1)
+        total = tf.reduce_sum(ones, axis=1)
+        before = tf.cumsum(total, exclusive=True)
+        self.wanted = tf.reshape(wanted, [-1])
+        self.count = tf.reduce_sum(total)
+        self._place = tf.where(self.wanted, tf.reshape(in_row + before[:, None] - 1, [-1]), self.num_nodes)
+        order = tf.zeros([self.num_nodes + self.size], tf.int32)
+        self._order = tf.tensor_scatter_nd_update(order, self._place[:, None], tf.range(self.num_nodes))
+        # At least one, so that there is something to stack.
+        self.num_slices = tf.maximum((self.count + self.size - 1) // self.size, 1)
+        self.max_slices = tf.maximum((self.num_nodes + self.size - 1) // self.size, 1)
+
+    def nodes(self, i):
+        """(indices of the nodes of slice i in the flattened lattice [size], [size] bool: False beyond the last)."""
+        index = tf.slice(self._order, [i * self.size], [self.size])
+        real = i * self.size + tf.range(self.size) < self.count
+        return tf.where(real, index, 0), real
+
+    def frame(self, node):
+        """Row of the node's frame in an encoder output [B * T, H]."""
+        return node // self.num_positions
+
+    def position(self, node):
+        """Row of the node's label position in a predictor output [B * (U+1), H]."""
+        return self.utterance(node) * self.num_positions + node % self.num_positions
+
+    def utterance(self, node):
+        return node // (self.num_frames * self.num_positions)
+
+    def array(self, dtype, *, numbers):
+        """For one [numbers, size] tensor of per-row numbers per slice."""
+        size = self.size if isinstance(self.size, int) else None
+        return tf.TensorArray(dtype, size=self.max_slices, element_shape=[numbers, size])
+
+    def spread(self, array, *, numbers):
+        """What the slices wrote, back on the lattice: `numbers` tensors [B, T, U+1], 0 where nothing is wanted."""
+        stacked = tf.reshape(tf.transpose(array.stack(), [1, 0, 2]), [numbers, -1])
+        place = tf.minimum(self._place, tf.shape(stacked)[1] - 1)
+        values = [tf.where(self.wanted, tf.gather(row, place), 0) for row in tf.unstack(stacked, num=numbers)]
+        return [tf.reshape(x, self.shape) for x in values]
+
+    def loop(self, body, carry):
+        """body(i, carry) -> carry for each slice with wanted nodes."""
+        return tf.while_loop(
+            lambda i, _: i < self.num_slices, lambda i, c: (i + 1, body(i, c)), (0, carry), parallel_iterations=1
+        )[1]
+
+
+class Projections:
+    """Sums the gradients of rows into those of encoder and predictor, utterance by utterance.
+
+    The sums live in arrays with one entry per utterance: a loop that carries [B, T, H] itself would copy all of it for
+    each slice.
+    """
+
+    def __init__(self, rows, encoder, predictor):
+        self.rows = rows
+        self.batch = tf.shape(encoder)[0]
+        self.like = encoder, predictor
+
+    def start(self):
+        return tuple(
+            tf.TensorArray(x.dtype, size=self.batch, element_shape=x.shape[1:], clear_after_read=False).unstack(
+                tf.zeros_like(x)
+            )
+            for x in self.like
+        )
+
+    def add(self, arrays, node, real, gradient):
+        """Adds the gradients [size, H] of the rows of `node` [size]."""
+        rows = self.rows
+        utterance = tf.where(real, rows.utterance(node), -1)
+        frame, position = rows.frame(node) % rows.num_frames, node % rows.num_positions
+
+        def body(b, to_encoder, to_predictor):
+            here = tf.equal(utterance, b)
+            sums = [
+                tf.math.unsorted_segment_sum(gradient, tf.where(here, index, -1), tf.shape(x)[1])
+                for index, x in zip((frame, position), self.like, strict=True)
+            ]
+            to_encoder = to_encoder.write(b, to_encoder.read(b) + sums[0])
+            return b + 1, to_encoder, to_predictor.write(b, to_predictor.read(b) + sums[1])
+
+        first, last = rows.utterance(node[0]), tf.reduce_max(utterance)
+        return tf.while_loop(lambda b, *_: b <= last, body, (first, *arrays), parallel_iterations=1)[1:]
+
+    def finish(self, arrays):
+        """Gradients [B, T, H] and [B, U+1, H]."""
+        return tuple(array.stack() for array in arrays)
+
+
+def as_table(sequence):
+    """[B, L, H] -> [N, H] with N >= B * L a power of two, so that only few programs are compiled for all lengths."""
+    flat = tf.reshape(sequence, [-1, tf.shape(sequence)[2]])
+    return tf.pad(flat, [[0, power_of_two(tf.shape(flat)[0]) - tf.shape(flat)[0]], [0, 0]])
+
+
+def power_of_two(size):
+    """The first that is at least `size` and 64, a scalar int32."""
+    below = tf.maximum(size, 64) - 1
+    for shift in (1, 2, 4, 8, 16):  # sets all bits below the highest
+        below = tf.bitwise.bitwise_or(below, tf.bitwise.right_shift(below, shift))
+    return below + 1
+
+
+def hidden_rows(encoder, predictor, rows, node, activation):
+    """activation(encoder_t + predictor_u) [size, H] of a slice's nodes; encoder and predictor by `as_table`."""
+    return _COMPILED_ACTIVATIONS[activation](encoder, predictor, rows.frame(node), rows.position(node))
+
+
+def logit_rows(hidden, kernel, bias):
+    """[size, V]; TensorFlow fuses product and bias."""
+    return tf.nn.bias_add(tf.matmul(hidden, kernel), bias)
+
+
+def back_through_joint(hidden, to_logits, kernel, activation):
+    """Gradients of a slice: to kernel [H, V], to bias [V], and to the rows before the activation [size, H]."""
+    to_kernel = tf.matmul(hidden, to_logits, transpose_a=True)
+    to_bias = tf.matmul(tf.ones_like(hidden[None, :, 0]), to_logits)[0]  # faster than a sum over rows
+    to_hidden = tf.matmul(to_logits, kernel, transpose_b=True)
+    return to_kernel, to_bias, _COMPILED_DERIVATIVES[activation](to_hidden, hidden)
+
+
+def compiled(function):
+    return tf.function(function, jit_compile=True, autograph=False, reduce_retracing=True)
+
+
+def _activation_of_sum(function):
+    return compiled(lambda e, p, frame, position: function(tf.gather(e, frame) + tf.gather(p, position)))
+
+
+def _times_derivative(derivative):
+    return compiled(lambda gradient, hidden: gradient * derivative(hidden))
+
+
+_COMPILED_ACTIVATIONS = {name: _activation_of_sum(function) for name, (function, _) in ACTIVATIONS.items()}
+_COMPILED_DERIVATIVES = {name: _times_derivative(derivative) for name, (_, derivative) in ACTIVATIONS.items()}
+
+
+@compiled
+def scale_rows(matrix, weight):
+    """Rows of weight 0 become 0 whatever they hold."""
+    return tf.where(weight[:, None] != 0, matrix * weight[:, None], tf.zeros([], matrix.dtype))
