@@ -178,9 +178,8 @@ def _make(blank_index, activation, live_threshold, rows_per_slice, dtype):
         gradients = symbols.logit_gradients(nodes, upstream)
         magnitude = tf.where(wanted, tf.add_n([tf.abs(x) for x in gradients]), 0.0)
         largest = tf.reduce_max(magnitude, axis=[1, 2], keepdims=True)
-        rows = lattice_rows.Rows(
-            magnitude > live_threshold * largest, size=rows_per_slice or lattice_rows.default_size(kernel)
-        )
+        live = wanted & ~(magnitude <= live_threshold * largest)  # a NaN is live, and will be seen
+        rows = lattice_rows.Rows(live, size=rows_per_slice or lattice_rows.default_size(kernel))
         projections = lattice_rows.Projections(rows, encoder, predictor)
         label = tf.reshape(label, [-1])
         encoder, predictor = lattice_rows.as_table(encoder), lattice_rows.as_table(predictor)

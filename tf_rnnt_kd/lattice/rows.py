@@ -35,8 +35,8 @@ class Rows:
     """The nodes (b, t, u) where `wanted` is True, in that order, cut into slices.
 
     Attributes:
-      frames: frames T and positions U+1 of the padded lattice.
-      num_slices: scalar int32, how many slices hold a wanted node; depends on the data.
+      num_frames, num_positions: scalars int32, T and U+1 of the padded lattice.
+      count: scalar int32, how many nodes are wanted; depends on the data, as does the number of slices that run.
     """
 
     def __init__(self, wanted, *, size):
@@ -46,22 +46,22 @@ class Rows:
           size: rows of a slice.
         """
         self.size = size
-        self.shape = tf.shape(wanted)
-        _, self.num_frames, self.num_positions = tf.unstack(self.shape)
-        self.num_nodes = tf.size(wanted)
+        self._shape = tf.shape(wanted)
+        _, self.num_frames, self.num_positions = tf.unstack(self._shape)
+        self._num_nodes = tf.size(wanted)
         # Two short cumulative sums instead of one over all nodes, which XLA may turn into a quadratic loop.
         ones = tf.cast(tf.reshape(wanted, [-1, self.num_positions]), tf.int32)
         in_row = tf.cumsum(ones, axis=1)
         total = tf.reduce_sum(ones, axis=1)
         before = tf.cumsum(total, exclusive=True)
-        self.wanted = tf.reshape(wanted, [-1])
+        self._wanted = tf.reshape(wanted, [-1])
         self.count = tf.reduce_sum(total)
-        self._place = tf.where(self.wanted, tf.reshape(in_row + before[:, None] - 1, [-1]), self.num_nodes)
-        order = tf.zeros([self.num_nodes + self.size], tf.int32)
-        self._order = tf.tensor_scatter_nd_update(order, self._place[:, None], tf.range(self.num_nodes))
+        self._place = tf.where(self._wanted, tf.reshape(in_row + before[:, None] - 1, [-1]), self._num_nodes)
+        order = tf.zeros([self._num_nodes + self.size], tf.int32)
+        self._order = tf.tensor_scatter_nd_update(order, self._place[:, None], tf.range(self._num_nodes))
         # At least one, so that there is something to stack.
-        self.num_slices = tf.maximum((self.count + self.size - 1) // self.size, 1)
-        self.max_slices = tf.maximum((self.num_nodes + self.size - 1) // self.size, 1)
+        self._num_slices = tf.maximum((self.count + self.size - 1) // self.size, 1)
+        self._max_slices = tf.maximum((self._num_nodes + self.size - 1) // self.size, 1)
 
     def nodes(self, i):
         """(indices of the nodes of slice i in the flattened lattice [size], [size] bool: False beyond the last)."""
@@ -83,19 +83,19 @@ class Rows:
     def array(self, dtype, *, numbers):
         """For one [numbers, size] tensor of per-row numbers per slice."""
         size = self.size if isinstance(self.size, int) else None
-        return tf.TensorArray(dtype, size=self.max_slices, element_shape=[numbers, size])
+        return tf.TensorArray(dtype, size=self._max_slices, element_shape=[numbers, size])
 
     def spread(self, array, *, numbers):
         """What the slices wrote, back on the lattice: `numbers` tensors [B, T, U+1], 0 where nothing is wanted."""
         stacked = tf.reshape(tf.transpose(array.stack(), [1, 0, 2]), [numbers, -1])
         place = tf.minimum(self._place, tf.shape(stacked)[1] - 1)
-        values = [tf.where(self.wanted, tf.gather(row, place), 0) for row in tf.unstack(stacked, num=numbers)]
-        return [tf.reshape(x, self.shape) for x in values]
+        values = [tf.where(self._wanted, tf.gather(row, place), 0) for row in tf.unstack(stacked, num=numbers)]
+        return [tf.reshape(x, self._shape) for x in values]
 
     def loop(self, body, carry):
         """body(i, carry) -> carry for each slice with wanted nodes."""
         return tf.while_loop(
-            lambda i, _: i < self.num_slices, lambda i, c: (i + 1, body(i, c)), (0, carry), parallel_iterations=1
+            lambda i, _: i < self._num_slices, lambda i, c: (i + 1, body(i, c)), (0, carry), parallel_iterations=1
         )[1]
 
 
