@@ -140,7 +140,7 @@ def test_stored_lattices_arrive_and_utterances_without_one_weigh_nothing(tokeniz
         records.append(record)
         lattices[u.utterance_id] = nodes if index % 2 == 0 else None
     source = write(tmp_path, records)
-    _, dataset_ = batches(source, tokenizer, with_collapsed=True)
+    _, dataset_ = batches(source, tokenizer, artifacts=("collapsed",))
     compared = 0
     for batch in dataset_.take(8).as_numpy_iterator():
         assert batch["teacher_nodes"].shape[1:] == (batch["features"].shape[1] // 4, batch["tokens"].shape[1] + 1, 3)
@@ -156,6 +156,43 @@ def test_stored_lattices_arrive_and_utterances_without_one_weigh_nothing(tokeniz
     assert compared
 
 
+def test_factored_lattices_arrive_with_the_teachers_joint(tokenizer, tmp_path, utterances):
+    rng = np.random.default_rng(3)
+    chosen, projections, records = list(utterances.values())[:6], {}, []
+    for index, u in enumerate(chosen):
+        record, nodes = lattice_record(u, tokenizer, with_lattice=False)
+        if index % 3:
+            pair = [rng.normal(size=[n, 5]).astype(np.float32) for n in nodes.shape[:2]]
+            teacher = schema.decode_teacher(record)
+            artifacts = {}
+            for name, array in zip(("encoder", "predictor"), pair, strict=True):
+                artifacts[f"factored/{name}"] = schema.bytes_feature(codecs.encode_bfloat16(array))
+                artifacts[f"factored/{name}_shape"] = schema.int64_feature(array.shape)
+            record = schema.encode_distillation(schema.encode_utterance(u), teacher=teacher, artifacts=artifacts)
+            projections[u.utterance_id] = pair
+        records.append(record)
+    kernel, bias = rng.normal(size=[5, 4]).astype(np.float32), np.arange(4, dtype=np.float32)
+    np.savez(tmp_path / "joint.npz", kernel=kernel, bias=bias)
+    source = write(tmp_path, records, teacher={"model_id": "a", "tokenizer_hash": "t", "frame_seconds": 0.04})
+    for got, want in zip(reader.teacher_joint([source]), (kernel, bias), strict=True):
+        np.testing.assert_array_equal(got, want)
+    _, dataset_ = batches(source, tokenizer, artifacts=("factored",))
+    compared = 0
+    for batch in dataset_.take(8).as_numpy_iterator():
+        assert batch["teacher_encoder"].shape[1:] == (batch["features"].shape[1] // 4, 5)
+        assert batch["teacher_predictor"].shape[1:] == (batch["tokens"].shape[1] + 1, 5)
+        for i, name in enumerate(batch["utterance_id"]):
+            pair = projections.get(name.decode())
+            assert batch["has_teacher"][i] == (pair is not None)
+            for part, array in zip(("encoder", "predictor"), pair or (), strict=False):
+                np.testing.assert_allclose(batch[f"teacher_{part}"][i, : len(array)], array, rtol=2**-8)
+                assert not np.any(batch[f"teacher_{part}"][i, len(array) :])
+                compared += 1
+    assert compared
+    with pytest.raises(ValueError, match="factored lattices of one teacher, found none"):
+        reader.teacher_joint([])
+
+
 def test_speed_changes_the_length_and_is_refused_with_lattices(source, tokenizer, utterances):
     _, dataset_ = batches(source, tokenizer, speed_factors=(0.5, 1.0))
     ratios = {
@@ -165,7 +202,7 @@ def test_speed_changes_the_length_and_is_refused_with_lattices(source, tokenizer
     }
     assert ratios == {1, 2} or ratios == {1}  # the longest ones do not fit their buckets at half speed
     with pytest.raises(ValueError, match="speed_factors"):
-        batches(source, tokenizer, speed_factors=(0.9,), with_collapsed=True)
+        batches(source, tokenizer, speed_factors=(0.9,), artifacts=("collapsed",))
 
 
 def test_a_teacher_of_another_tokenizer_or_frame_rate_is_refused(tokenizer, tmp_path, utterances):

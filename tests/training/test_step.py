@@ -19,6 +19,12 @@ SPEC = {
     "utterance_id": tf.TensorSpec([None], tf.string),
 }
 TEACHER_SPEC = {"teacher_nodes": tf.TensorSpec([None, None, None, 3]), "has_teacher": tf.TensorSpec([None])}
+JOINT_SPEC = {
+    "teacher_encoder": tf.TensorSpec([None, None, 2]),
+    "teacher_predictor": tf.TensorSpec([None, None, 2]),
+    "has_teacher": tf.TensorSpec([None]),
+}
+TEACHER_JOINT = np.array([[1.0, -1, 0, 2, 0.5], [0, 3, 1, -1, 0]], np.float32), np.zeros(5, np.float32)
 
 
 def setting(jit_compile=False, **losses):
@@ -39,7 +45,8 @@ def setting(jit_compile=False, **losses):
     average.start()
     step = make_train_step(
         models[0], objective=Objective(config.losses), optimizer=optimizer, average=average, config=config,
-        batch_spec=SPEC if "collapsed" not in losses else {**SPEC, **TEACHER_SPEC},
+        batch_spec=SPEC | (TEACHER_SPEC if "collapsed" in losses else {}) | (JOINT_SPEC if "soft" in losses else {}),
+        teacher_joint=TEACHER_JOINT if "soft" in losses else None,
     )
     return models, step
 
@@ -110,6 +117,26 @@ def test_collapsed_distillation_counts_only_utterances_with_a_teacher():
     without = step(data, tf.constant(0))
     assert float(without["collapsed"]) == 0
     np.testing.assert_allclose(without["rnnt"], with_one["rnnt"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_soft_distillation_from_factored_lattices_against_dense_logits(jit_compile):
+    (model, _), step = setting(jit_compile, rnnt={"weight": 1.0}, soft={"weight": 0.1, "shift": 1})
+    data, rng = batch(), np.random.default_rng(1)
+    data["teacher_encoder"] = tf.constant(rng.normal(size=[2, 4, 2]), tf.float32)
+    data["teacher_predictor"] = tf.constant(rng.normal(size=[2, 4, 2]), tf.float32)
+    data["has_teacher"] = tf.constant([0.0, 1.0])
+    encoded, lengths = model.encode(data["features"], data["num_frames"])
+    student = tf.nn.log_softmax(model.joint_logits(encoded[:, :, None], model.predict_labels(data["tokens"])[:, None]))
+    hidden = np.tanh(data["teacher_encoder"].numpy()[:, :, None] + data["teacher_predictor"].numpy()[:, None])
+    teacher = tf.nn.log_softmax(hidden @ TEACHER_JOINT[0])
+    kl = tf.reduce_sum(tf.exp(teacher[1, :-1]) * (teacher[1, :-1] - student[1, 1:]), axis=-1)
+    # Utterance b has a teacher, 3 frames and 2 labels; its teacher's last frame has no partner.
+    want = tf.reduce_sum(kl[: int(lengths[1]) - 1, :3]) / 2
+    terms = step(data, tf.constant(0))
+    np.testing.assert_allclose(terms["soft"], want, rtol=1e-4)
+    np.testing.assert_allclose(terms["loss"], terms["rnnt"] + 0.1 * terms["soft"], rtol=1e-5)
+    assert bool(terms["finite"])
 
 
 @pytest.mark.parametrize("jit_compile, traces", [(False, 1), (True, 2)])

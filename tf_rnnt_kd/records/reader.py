@@ -6,7 +6,8 @@ settings give the same batches; the iterator can be saved in a checkpoint.
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+import io
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +20,7 @@ from tf_rnnt_kd.speech.augment import speed_perturb
 UNKNOWN_CHARACTERS = "unknown_characters"
 TRANSCRIPT_TOO_LONG = "transcript_longer_than_frames"
 NO_TRANSCRIPT = "no_transcript"
+ARTIFACTS = ("collapsed", "factored")
 # The order is that of the codes in the element's `reject`, after 0 for "fine".
 REJECT_REASONS = (UNKNOWN_CHARACTERS, TRANSCRIPT_TOO_LONG, NO_TRANSCRIPT)
 
@@ -91,9 +93,37 @@ def check_teacher(sources: Sequence[Source], *, tokenizer_hash: str, frame_secon
             )
 
 
+def teacher_joint(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel [H, V] and bias [V] of the one teacher whose factored lattices the sources hold.
+
+    Raises:
+      ValueError: no source has a teacher, or they have different ones.
+    """
+    folders = {DatasetInfo.load(source.directory).teacher["model_id"]: source.directory for source in _taught(sources)}
+    if len(folders) != 1:
+        found = ", ".join(sorted(folders.values())) or "none"
+        raise ValueError(
+            f"losses on whole distributions need factored lattices of one teacher, found {found}: label again with "
+            "beam_pipelines.pseudo_label --artifacts=hard,factored and one --teacher"
+        )
+    (folder,) = folders.values()
+    with tf.io.gfile.GFile(f"{folder}/joint.npz", "rb") as file:
+        arrays = np.load(io.BytesIO(file.read()))
+    return arrays["kernel"], arrays["bias"]
+
+
+def joint_width(sources: Sequence[Source]) -> int:
+    """Width H of the teacher's joint."""
+    return teacher_joint(sources)[0].shape[0]
+
+
+def _taught(sources):
+    return [source for source in sources if DatasetInfo.load(source.directory).teacher is not None]
+
+
 def take_inventory(sources: Sequence[Source], *, tokenizer, frontend, subsampling: int) -> Inventory:
     """Reads all records once, without features: lengths for the buckets, and who has to be refused and why."""
-    parse = _parser(tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, with_collapsed=False)
+    parse = _parser(tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, artifacts=())
     frames, labels, samples, rejected = [], [], 0, []
 
     def without_audio(record):
@@ -158,7 +188,7 @@ def plan_buckets(
 
 def training_batches(
     sources: Sequence[Source], *, tokenizer, frontend, subsampling: int, buckets: Sequence[Bucket], seed: int,
-    shuffle_buffer: int, speed_factors: Sequence[float] = (), with_collapsed: bool = False,
+    shuffle_buffer: int, speed_factors: Sequence[float] = (), artifacts: Collection[str] = (),
 ) -> tf.data.Dataset:
     """An endless dataset of batches, each of one bucket's static shape.
 
@@ -166,22 +196,24 @@ def training_batches(
       sources: splits whose shards are mixed.
       speed_factors: each utterance is played at one of these speeds; refused together with stored lattices, which
         belong to the original time axis.
-      with_collapsed: also reads the teacher's collapsed lattices.
+      artifacts: what is also read of the teacher's knowledge, of ARTIFACTS.
 
     Returns:
       Elements are dictionaries: `features` [B, N, F] float32, `num_frames` [B], `tokens` [B, U], `num_tokens` [B]
-      int32, `utterance_id` [B] strings, and with `with_collapsed` also `teacher_nodes` [B, T, U+1, 3] float32 (blank,
-      label, rest log-probs; zeros where there are none) and `has_teacher` [B] float32.
+      int32, `utterance_id` [B] strings; with "collapsed" `teacher_nodes` [B, T, U+1, 3] float32 (blank, label, rest
+      log-probs); with "factored" `teacher_encoder` [B, T, H] and `teacher_predictor` [B, U+1, H] float32; with either
+      `has_teacher` [B] float32, 0 for an utterance without one of them, whose numbers are zeros.
 
     Raises:
       ValueError: speed perturbation together with stored lattices.
     """
-    if with_collapsed and len(speed_factors):
+    if artifacts and len(speed_factors):
         raise ValueError(
             "augment.speed_factors change the time axis, on which the stored lattices of the teacher lie: "
             "leave speed_factors empty with losses on lattice nodes"
         )
-    parse = _parser(tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, with_collapsed=with_collapsed)
+    parse = _parser(tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, artifacts=artifacts)
+    width = joint_width(sources) if "factored" in artifacts else 0
     paths = [path for source in sources for path in source.paths()]
     limits = tf.constant([bucket.num_frames for bucket in buckets], tf.int64)
     batch_sizes = tf.constant([bucket.batch_size for bucket in buckets], tf.int64)
@@ -193,8 +225,9 @@ def training_batches(
             choice = tf.random.stateless_uniform([], [seed, tf.cast(index, tf.int32)], 0, len(speed_factors), tf.int32)
             waveform = speed_perturb(waveform, tf.gather(tf.constant(speed_factors, tf.float32), choice))
         features, num_frames = frontend(waveform[None], tf.shape(waveform))
-        kept = ("tokens", "num_tokens", "utterance_id") + (("teacher_nodes", "has_teacher") if with_collapsed else ())
-        return {"features": features[0], "num_frames": num_frames[0], **{name: element[name] for name in kept}}
+        kept = {name: element[name] for name in ("tokens", "num_tokens", "utterance_id")}
+        kept |= {name: element[name] for name in element if name.startswith("teacher_") or name == "has_teacher"}
+        return {"features": features[0], "num_frames": num_frames[0], **kept}
 
     def bucket_of(element):
         return tf.searchsorted(limits, [tf.cast(element["num_frames"], tf.int64)])[0]
@@ -211,9 +244,14 @@ def training_batches(
             "features": tf.stack([frames, frontend.num_mel_bins]), "num_frames": [], "tokens": labels[None],
             "num_tokens": [], "utterance_id": [],
         }
-        if with_collapsed:
-            shapes["teacher_nodes"] = tf.stack([-(-frames // subsampling), labels + 1, 3])
+        encoder_frames = -(-frames // subsampling)
+        if artifacts:
             shapes["has_teacher"] = []
+        if "collapsed" in artifacts:
+            shapes["teacher_nodes"] = tf.stack([encoder_frames, labels + 1, 3])
+        if "factored" in artifacts:
+            shapes["teacher_encoder"] = tf.stack([encoder_frames, width])
+            shapes["teacher_predictor"] = tf.stack([labels + 1, width])
         return window.padded_batch(tf.gather(batch_sizes, key), shapes, drop_remainder=True)
 
     dataset = tf.data.Dataset.from_tensor_slices(paths)
@@ -234,7 +272,7 @@ def training_batches(
 
 def evaluation_batches(source: Source, *, tokenizer, frontend, batch_size: int) -> tf.data.Dataset:
     """All utterances of a split once, in order, padded: `features`, `num_frames`, `text`, `utterance_id`."""
-    parse = _parser(tokenizer=tokenizer, frontend=frontend, subsampling=1, with_collapsed=False)
+    parse = _parser(tokenizer=tokenizer, frontend=frontend, subsampling=1, artifacts=())
 
     def featurise(element):
         waveform = element["waveform"]
@@ -248,7 +286,7 @@ def evaluation_batches(source: Source, *, tokenizer, frontend, batch_size: int) 
     return dataset.map(featurise, num_parallel_calls=2).padded_batch(batch_size).prefetch(1)
 
 
-def _parser(*, tokenizer, frontend, subsampling, with_collapsed):
+def _parser(*, tokenizer, frontend, subsampling, artifacts):
     """A function from a serialised record to an element with `reject`, the code of the reason not to train on it."""
     spec = {
         "utterance_id": tf.io.FixedLenFeature([], tf.string),
@@ -259,6 +297,9 @@ def _parser(*, tokenizer, frontend, subsampling, with_collapsed):
         "teacher/num_frames": tf.io.FixedLenFeature([], tf.int64, default_value=-1),
         "collapsed": tf.io.FixedLenFeature([], tf.string, default_value=""),
     }
+    for part in ("encoder", "predictor"):
+        spec[f"factored/{part}"] = tf.io.FixedLenFeature([], tf.string, default_value="")
+        spec[f"factored/{part}_shape"] = tf.io.FixedLenFeature([2], tf.int64, default_value=[0, 0])
 
     def parse(record):
         parsed = tf.io.parse_single_example(record, spec)
@@ -290,16 +331,22 @@ def _parser(*, tokenizer, frontend, subsampling, with_collapsed):
             "num_tokens": num_tokens,
             "reject": reject,
         }
-        if with_collapsed:
-            has_lattice = parsed["collapsed"] != ""
-            element["has_teacher"] = tf.cast(has_lattice, tf.float32)
+        stored = {"collapsed": parsed["collapsed"], "factored": parsed["factored/encoder"]}
+        has_teacher = tf.reduce_all([stored[name] != "" for name in artifacts]) if artifacts else False
+        if artifacts:
+            element["has_teacher"] = tf.cast(has_teacher, tf.float32)
+        if "collapsed" in artifacts:
             element["teacher_nodes"] = tf.cond(
-                has_lattice,
+                has_teacher,
                 lambda: codecs.decode_collapsed_tf(
                     parsed["collapsed"], num_frames=parsed["teacher/num_frames"], num_labels=num_tokens
                 ),
                 lambda: tf.zeros([1, 1, 3]),
             )
+        if "factored" in artifacts:
+            for part in ("encoder", "predictor"):
+                values = codecs.decode_bfloat16_tf(parsed[f"factored/{part}"], shape=parsed[f"factored/{part}_shape"])
+                element[f"teacher_{part}"] = values
         return element
 
     return parse

@@ -12,6 +12,7 @@ from tf_rnnt_kd.training.optimizer import WeightAverage, build_optimizer
 from tf_rnnt_kd.training.step import make_train_step
 
 _STATISTICS_UTTERANCES = 500
+_READS = {"collapsed": "teacher", "factored": "teacher_joint"}  # artifact: what losses need it for
 
 
 class Session:
@@ -39,10 +40,10 @@ class Session:
         self.model = build()
         self.average_model = build() if averaging else self.model
         objective = Objective(config.losses)
-        node_level = bool({"teacher", "teacher_occupancies"} & objective.needs)
+        artifacts = [name for name, need in _READS.items() if need in objective.needs]
         subsampling = self.model.subsampling
         reader.check_teacher(
-            sources, tokenizer_hash=tokenizer.hash, node_level=node_level,
+            sources, tokenizer_hash=tokenizer.hash, node_level=bool(artifacts),
             frame_seconds=self.hop_seconds * subsampling,
         )
         self.inventory = reader.take_inventory(
@@ -56,7 +57,7 @@ class Session:
         batches = reader.training_batches(
             sources, tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, buckets=self.buckets,
             seed=config.seed, shuffle_buffer=config.data.shuffle_buffer,
-            speed_factors=config.augment.speed_factors, with_collapsed=node_level,
+            speed_factors=config.augment.speed_factors, artifacts=artifacts,
         )
         self._iterator = iter(batches)
         optimizer = build_optimizer(config.optimizer, steps=config.train.steps)
@@ -67,6 +68,7 @@ class Session:
         self._train_step = make_train_step(
             self.model, objective=objective, optimizer=optimizer, average=self._average, config=config,
             batch_spec=batches.element_spec,
+            teacher_joint=reader.teacher_joint(sources) if "factored" in artifacts else None,
         )
         self._integers = tf.Variable(tf.zeros([3], tf.int64), trainable=False)  # step, skipped_steps, best_step
         self._best_wer = tf.Variable(np.inf, dtype=tf.float64, trainable=False)

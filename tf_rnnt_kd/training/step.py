@@ -7,13 +7,14 @@ from tf_rnnt_kd.losses import LossInputs
 from tf_rnnt_kd.speech.augment import spec_augment
 
 
-def make_train_step(model, *, objective, optimizer, average, config, batch_spec):
+def make_train_step(model, *, objective, optimizer, average, config, batch_spec, teacher_joint=None):
     """Returns `train_step(batch, step) -> {name: scalar}`.
 
     Compiled by XLA (`config.train.jit_compile`) the step is traced once per bucket shape, otherwise once for all.
 
     Args:
       batch_spec: the element_spec of the batches.
+      teacher_joint: kernel [H, V] and bias [V] of the teacher whose projections the batches hold, or None.
 
     The step returns the mean of every loss term, `loss` (the weighted sum),
     `learning_rate`, `gradient_norm`, and `finite`: false where the step was not applied because the loss or a gradient
@@ -30,12 +31,14 @@ def make_train_step(model, *, objective, optimizer, average, config, batch_spec)
         )
         encoded, lengths = model.encode_normalised(features, batch["num_frames"], training=True)
         predicted = model.predict_labels(batch["tokens"], training=True)
-        nodes = lattice.node_log_probs(
+        student = lattice.Joint(
             tf.cast(encoded, tf.float32), tf.cast(predicted, tf.float32), model.joint_kernel.value,
-            model.joint_bias.value, labels=batch["tokens"], logit_lengths=lengths, label_lengths=batch["num_tokens"],
+            model.joint_bias.value,
         )
+        lengths = {"logit_lengths": lengths, "label_lengths": batch["num_tokens"]}
+        nodes = lattice.node_log_probs(*student[:4], labels=batch["tokens"], **lengths)
         total, terms = objective(
-            LossInputs(nodes, logit_lengths=lengths, label_lengths=batch["num_tokens"], **_teacher(batch))
+            LossInputs(nodes, student_joint=student, **lengths, **_teacher(batch, teacher_joint, shape=nodes.blank))
         )
         return {"loss": total, **terms}
 
@@ -73,10 +76,14 @@ def _numeric(batch):
     return {name: value for name, value in batch.items() if value.dtype != tf.string}
 
 
-def _teacher(batch):
+def _teacher(batch, joint, *, shape):
     """The teacher's lattices, where the batch has them; utterances without one weigh nothing."""
-    if "teacher_nodes" not in batch:
+    if "has_teacher" not in batch:
         return {}
-    nodes = batch["teacher_nodes"]
-    weights = tf.ones_like(nodes[..., 0]) * batch["has_teacher"][:, None, None]
-    return {"teacher": lattice.NodeLogProbs(*tf.unstack(nodes, axis=-1)), "node_weights": weights}
+    given = {"node_weights": tf.ones_like(shape) * batch["has_teacher"][:, None, None]}
+    if "teacher_nodes" in batch:
+        given["teacher"] = lattice.NodeLogProbs(*tf.unstack(batch["teacher_nodes"], axis=-1))
+    if joint is not None:
+        kernel, bias = (tf.constant(x, tf.float32) for x in joint)
+        given["teacher_joint"] = lattice.Joint(batch["teacher_encoder"], batch["teacher_predictor"], kernel, bias)
+    return given
