@@ -152,9 +152,9 @@ def _make(blank_index, activation, live_threshold, rows_per_slice, dtype):
     inputs = [sequence, sequence, matrix, vector, tf.TensorSpec([None, None], tf.int32)]
     inputs.append(tf.TensorSpec([None, None, None], tf.bool))
 
-    def logits_of(rows, node, encoder, predictor, kernel, bias):
+    def products_of(rows, node, encoder, predictor, kernel):
         hidden = lattice_rows.hidden_rows(encoder, predictor, rows, node, activation)
-        return hidden, lattice_rows.logit_rows(hidden, kernel, bias)
+        return hidden, tf.matmul(hidden, kernel)
 
     @tf.function(input_signature=inputs, autograph=False)
     def forward(encoder, predictor, kernel, bias, label, wanted):
@@ -164,9 +164,9 @@ def _make(blank_index, activation, live_threshold, rows_per_slice, dtype):
 
         def body(i, array):
             node, _ = rows.nodes(i)
-            _, logits = logits_of(rows, node, encoder, predictor, kernel, bias)
+            _, products = products_of(rows, node, encoder, predictor, kernel)
             here = tf.gather(label, rows.position(node))
-            return array.write(i, tf.stack(symbols.summarise(logits, label=here, blank_index=blank_index)))
+            return array.write(i, tf.stack(symbols.summarise(products, bias, label=here, blank_index=blank_index)))
 
         summary = symbols.Summary(*rows.spread(rows.loop(body, rows.array(dtype, numbers=4)), numbers=4))
         nodes = symbols.normalise(summary)
@@ -188,10 +188,11 @@ def _make(blank_index, activation, live_threshold, rows_per_slice, dtype):
         def body(i, carry):
             arrays, to_kernel, to_bias = carry
             node, real = rows.nodes(i)
-            hidden, logits = logits_of(rows, node, encoder, predictor, kernel, bias)
+            hidden, products = products_of(rows, node, encoder, predictor, kernel)
             *gradients, peak, total = tf.unstack(tf.gather(numbers, node), num=5, axis=1)
             to_logits = symbols.spread_gradients(
-                logits,
+                products,
+                bias,
                 label=tf.gather(label, rows.position(node)),
                 blank_index=blank_index,
                 peak=peak,

@@ -86,11 +86,13 @@ def _make(blank_index, dtype):
     def forward(logits, label, wanted):
         flat, label = tf.reshape(logits, [-1, tf.shape(logits)[3]]), tf.reshape(label, [-1])
         rows = Rows(wanted, size=_ROWS)
+        no_bias = tf.zeros([tf.shape(logits)[3]], wide)
 
         def body(i, array):
             node, _ = rows.nodes(i)
             here = tf.cast(tf.gather(flat, node), wide)
-            summary = symbols.summarise(here, label=tf.gather(label, rows.position(node)), blank_index=blank_index)
+            label_here = tf.gather(label, rows.position(node))
+            summary = symbols.summarise(here, no_bias, label=label_here, blank_index=blank_index)
             broken = tf.cast(tf.math.is_nan(tf.reduce_sum(here, axis=1)), wide)
             return array.write(i, tf.stack([*summary, broken]))
 
@@ -115,6 +117,7 @@ def _make(blank_index, dtype):
         label = rows_of(tf.broadcast_to(label[:, None, :], tf.shape(peak)))
         gradient = symbols.spread_gradients(
             tf.pad(flat, [[0, more], [0, 0]]),
+            tf.zeros([tf.shape(flat)[1]], wide),
             label=label,
             blank_index=blank_index,
             peak=rows_of(peak),

@@ -169,7 +169,9 @@ def logit_rows(hidden, kernel, bias):
 def back_through_joint(hidden, to_logits, kernel, activation):
     """Gradients of a slice: to kernel [H, V], to bias [V], and to the rows before the activation [size, H]."""
     to_kernel = tf.matmul(hidden, to_logits, transpose_a=True)
-    to_bias = tf.matmul(tf.ones_like(hidden[None, :, 0]), to_logits)[0]  # faster than a sum over rows
+    # A product is faster than a sum over rows; in eight parts, it rounds as little.
+    parts = tf.one_hot(tf.range(tf.shape(hidden)[0]) % 8, 8, axis=0, dtype=hidden.dtype)
+    to_bias = tf.reduce_sum(tf.matmul(parts, to_logits), axis=0)
     to_hidden = tf.matmul(to_logits, kernel, transpose_b=True)
     return to_kernel, to_bias, _COMPILED_DERIVATIVES[activation](to_hidden, hidden)
 

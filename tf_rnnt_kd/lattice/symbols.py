@@ -34,11 +34,12 @@ class LogitGradients(NamedTuple):
     rest: tf.Tensor
 
 
-def summarise(logits, *, label, blank_index):
+def summarise(logits, bias, *, label, blank_index):
     """Summary of rows of logits.
 
     Args:
-      logits: [R, V] float; -inf is allowed.
+      logits: [R, V] float, still without the bias: adding it would be one more pass over them. -inf is allowed.
+      bias: [V] float.
       label: [R] int32, the next label's symbol, V where there is none.
       blank_index: int.
 
@@ -48,15 +49,15 @@ def summarise(logits, *, label, blank_index):
     bottom = tf.constant(NEGATIVE_INFINITY, logits.dtype)
     has_label = label < tf.shape(logits)[1]
     label = tf.where(has_label, label, blank_index)
-    blank_logit = at_least(logits[:, blank_index], bottom)
-    label_logit = at_least(tf.gather(logits, label, batch_dims=1), bottom)
-    blank_index = tf.constant(blank_index)
+    blank_logit = at_least(logits[:, blank_index] + bias[blank_index], bottom)
+    label_logit = at_least(tf.gather(logits, label, batch_dims=1) + tf.gather(bias, label), bottom)
     # Relative to a number that is at hand, which saves the search for the largest; exact unless others are further
     # from it than half the range of float32, and then they are summed again relative to their own largest.
     near = tf.maximum(blank_logit, label_logit)
-    total = _sum_of_others(logits, label, blank_index, near)
+    without_blank = tf.tensor_scatter_nd_update(bias, [[blank_index]], [bottom])
+    total = _sum_of_others(logits, without_blank, label, near)
     far = tf.reduce_any((total < _SMALL) | ~(total < 1.0 / _SMALL))
-    peak, total = tf.cond(far, lambda: _peak_of_others(logits, label, blank_index), lambda: (near, total))
+    peak, total = tf.cond(far, lambda: _peak_of_others(logits, without_blank, label), lambda: (near, total))
     return Summary(blank_logit, tf.where(has_label, label_logit, bottom), peak, total)
 
 
@@ -93,11 +94,12 @@ def logit_gradients(nodes, upstream):
     )
 
 
-def spread_gradients(logits, *, label, blank_index, peak, total, gradients):
+def spread_gradients(logits, bias, *, label, blank_index, peak, total, gradients):
     """Gradient of rows of logits: the rest's is shared out among its symbols in proportion to their probabilities.
 
     Args:
-      logits: [R, V].
+      logits: [R, V], without the bias.
+      bias: [V].
       label: [R] int32, V where there is none.
       blank_index: int.
       peak: [R], of the Summary.
@@ -108,30 +110,29 @@ def spread_gradients(logits, *, label, blank_index, peak, total, gradients):
       [R, V], in the logits' dtype.
     """
     scale = tf.math.divide_no_nan(gradients.rest, total)
-    return _spread(logits, label, tf.constant(blank_index), peak, scale, gradients.blank, gradients.label)
+    return _spread(logits, bias, label, tf.constant(blank_index), peak, scale, gradients.blank, gradients.label)
 
 
 @compiled
-def _sum_of_others(logits, label, blank_index, peak):
-    symbols = tf.range(tf.shape(logits)[1])
-    special = (symbols == blank_index) | (symbols == label[:, None])
-    return tf.reduce_sum(tf.where(special, tf.zeros([], logits.dtype), tf.exp(logits - peak[:, None])), axis=1)
+def _sum_of_others(logits, bias, label, peak):
+    others = tf.exp(logits + bias - peak[:, None])
+    is_label = tf.range(tf.shape(logits)[1]) == label[:, None]
+    return tf.reduce_sum(tf.where(is_label, tf.zeros([], logits.dtype), others), axis=1)
 
 
 @compiled
-def _peak_of_others(logits, label, blank_index):
-    symbols = tf.range(tf.shape(logits)[1])
-    special = (symbols == blank_index) | (symbols == label[:, None])
+def _peak_of_others(logits, bias, label):
     bottom = tf.constant(NEGATIVE_INFINITY, logits.dtype)
-    others = tf.where(special, bottom, at_least(logits, bottom))
+    is_label = tf.range(tf.shape(logits)[1]) == label[:, None]
+    others = tf.where(is_label, bottom, at_least(logits + bias, bottom))
     peak = tf.reduce_max(others, axis=1)
     return peak, tf.reduce_sum(tf.exp(others - peak[:, None]), axis=1)
 
 
 @compiled
-def _spread(logits, label, blank_index, peak, scale, to_blank, to_label):
+def _spread(logits, bias, label, blank_index, peak, scale, to_blank, to_label):
     symbols = tf.range(tf.shape(logits)[1])
-    gradient = tf.exp(tf.cast(logits, peak.dtype) - peak[:, None]) * scale[:, None]
+    gradient = tf.exp(tf.cast(logits, peak.dtype) + bias - peak[:, None]) * scale[:, None]
     gradient = tf.where(symbols == label[:, None], to_label[:, None], gradient)
     gradient = tf.where(symbols == blank_index, to_blank[:, None], gradient)
     used = (scale != 0.0) | (to_blank != 0.0) | (to_label != 0.0)
