@@ -5,7 +5,15 @@ import functools
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice.logits import check_labels, next_label, node_log_probs_from_logits, resolve_blank
-from tf_rnnt_kd.lattice.nodes import IMPOSSIBLE, NEGATIVE_INFINITY, NodeLogProbs, dimension, lattice_float, mask_nodes
+from tf_rnnt_kd.lattice.nodes import (
+    IMPOSSIBLE,
+    NEGATIVE_INFINITY,
+    NodeLogProbs,
+    at_least,
+    dimension,
+    lattice_float,
+    mask_nodes,
+)
 
 
 def simple_nodes(
@@ -93,7 +101,7 @@ def _check(am, lm, labels, lm_only_scale, am_only_scale):
 
 def _clean(x, exists):
     """No -inf, and 0 in the padding."""
-    return tf.where(exists[..., None], tf.maximum(x, tf.constant(NEGATIVE_INFINITY, x.dtype)), tf.zeros_like(x))
+    return tf.where(exists[..., None], at_least(x, tf.constant(NEGATIVE_INFINITY, x.dtype)), tf.zeros_like(x))
 
 
 def _scaled(nodes, scale):
