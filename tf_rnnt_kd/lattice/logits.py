@@ -93,12 +93,10 @@ def _make(blank_index, dtype):
             here = tf.cast(tf.gather(flat, node), wide)
             label_here = tf.gather(label, rows.position(node))
             summary = symbols.summarise(here, no_bias, label=label_here, blank_index=blank_index)
-            broken = tf.cast(tf.math.is_nan(tf.reduce_sum(here, axis=1)), wide)
-            return array.write(i, tf.stack([*summary, broken]))
+            return array.write(i, tf.stack(summary))
 
-        *summary, broken = rows.spread(rows.loop(body, rows.array(wide, numbers=5)), numbers=5)
-        summary = symbols.Summary(*summary)
-        nodes = (poison(x, broken > 0) for x in symbols.normalise(summary))
+        summary = symbols.Summary(*rows.spread(rows.loop(body, rows.array(wide, numbers=4)), numbers=4))
+        nodes = (poison(x, tf.math.is_nan(summary.total)) for x in symbols.normalise(summary))
         return (*nodes, summary.peak, summary.total)
 
     @tf.function(input_signature=[*inputs, *[per_node] * 8], autograph=False)

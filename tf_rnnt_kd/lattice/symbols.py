@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, NodeLogProbs, at_least
+from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, NodeLogProbs, at_least, poison
 from tf_rnnt_kd.lattice.rows import compiled
 
 
@@ -115,7 +115,7 @@ def spread_gradients(logits, bias, *, label, blank_index, peak, total, gradients
 
 @compiled
 def _sum_of_others(logits, bias, label, peak):
-    others = tf.exp(logits + bias - peak[:, None])
+    others = _exp(logits + bias - peak[:, None])
     is_label = tf.range(tf.shape(logits)[1]) == label[:, None]
     return tf.reduce_sum(tf.where(is_label, tf.zeros([], logits.dtype), others), axis=1)
 
@@ -126,7 +126,7 @@ def _peak_of_others(logits, bias, label):
     is_label = tf.range(tf.shape(logits)[1]) == label[:, None]
     others = tf.where(is_label, bottom, at_least(logits + bias, bottom))
     peak = tf.reduce_max(others, axis=1)
-    return peak, tf.reduce_sum(tf.exp(others - peak[:, None]), axis=1)
+    return peak, tf.reduce_sum(_exp(others - peak[:, None]), axis=1)
 
 
 @compiled
@@ -140,6 +140,11 @@ def _spread(logits, bias, label, blank_index, peak, scale, to_blank, to_label):
 
 
 _SMALL = 1e-20
+
+
+def _exp(x):
+    """NaN of NaN, which XLA's own exp on CPU turns into a number."""
+    return poison(tf.exp(x), tf.math.is_nan(x))
 
 
 def _log_sum_exp_of_three(a, b, c):
