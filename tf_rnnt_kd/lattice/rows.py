@@ -176,6 +176,12 @@ def back_through_joint(hidden, to_logits, kernel, activation):
     return to_kernel, to_bias, _COMPILED_DERIVATIVES[activation](to_hidden, hidden)
 
 
+def symbol_indices(symbols):
+    """[R, K] symbols -> [R, K, 2] (row, symbol), for tf.tensor_scatter_nd_update on [R, V]."""
+    rows = tf.broadcast_to(tf.range(tf.shape(symbols)[0])[:, None], tf.shape(symbols))
+    return tf.stack([rows, symbols], axis=-1)
+
+
 def compiled(function):
     return tf.function(function, jit_compile=True, autograph=False, reduce_retracing=True)
 

@@ -52,7 +52,7 @@ def top_k(joint, *, k, logit_lengths, label_lengths, rows_per_slice=None):
         hidden = lattice_rows.hidden_rows(*tables, rows, node, joint.activation)
         log_probs = tf.nn.log_softmax(lattice_rows.logit_rows(hidden, joint.kernel, joint.bias))
         best, symbols = tf.math.top_k(log_probs, k)
-        at = tf.stack([tf.broadcast_to(tf.range(tf.shape(symbols)[0])[:, None], tf.shape(symbols)), symbols], -1)
+        at = lattice_rows.symbol_indices(symbols)
         others = tf.tensor_scatter_nd_update(log_probs, at, tf.fill(tf.shape(symbols), best.dtype.min))
         rest = tf.reduce_logsumexp(others, axis=1) if k < num_symbols else tf.fill([tf.shape(best)[0]], best.dtype.min)
         floats = tf.concat([tf.transpose(best), rest[None]], 0)

@@ -1,8 +1,7 @@
 """Collapsed distillation along one alignment (after Yang, Li, Woodland 2021, arXiv 2110.03334; papers.md 5.13)."""
 
-from tf_rnnt_kd import lattice
-from tf_rnnt_kd.losses import over_nodes
 from tf_rnnt_kd.losses.collapsed import collapsed
+from tf_rnnt_kd.losses.weighting import teacher_weights
 
 
 def best_path(
@@ -25,12 +24,11 @@ def best_path(
       [B] float32, nats; 0 where the teacher has no alignment.
     """
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
-    visited = lattice.viterbi(teacher, **lengths).nodes
     return collapsed(
         teacher,
         student,
         **lengths,
         shift=shift,
-        node_weights=over_nodes.both_weights(visited, node_weights),
+        node_weights=teacher_weights(teacher, "best_path", **lengths, node_weights=node_weights),
         reduction_over_nodes=reduction_over_nodes,
     )

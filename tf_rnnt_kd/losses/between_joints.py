@@ -50,11 +50,10 @@ def compare(
         student, _as_target(target, student, lengths), row_function, weights=weights, shift=int(shift)
     )
     total = poison(total, lattice_joint.is_broken(student))
-    if reduction_over_nodes == "mean":
-        return tf.math.divide_no_nan(total, tf.stop_gradient(tf.reduce_sum(weights, axis=[1, 2])))
-    if reduction_over_nodes == "per_frame":
-        return tf.math.divide_no_nan(total, tf.cast(logit_lengths, total.dtype))
-    return total
+    weights = tf.stop_gradient(weights)
+    return over_nodes.reduce_total(
+        total, weights=weights, logit_lengths=logit_lengths, reduction_over_nodes=reduction_over_nodes
+    )
 
 
 def _as_target(teacher, student, lengths):

@@ -1,7 +1,7 @@
 """Collapsed distillation on the teacher's live nodes only (after Kurata and Saon 2020; papers.md section 7, row 7)."""
 
-from tf_rnnt_kd.losses import over_nodes
 from tf_rnnt_kd.losses.collapsed import collapsed
+from tf_rnnt_kd.losses.weighting import teacher_weights
 
 
 def node_masked(
@@ -35,12 +35,12 @@ def node_masked(
     if not 0.0 <= threshold < 1.0:
         raise ValueError(f"threshold={threshold} must be in [0, 1): it bounds a probability from below")
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
-    live = over_nodes.node_posterior(teacher, teacher_occupancies, **lengths) > threshold
+    options = {"threshold": threshold, "teacher_occupancies": teacher_occupancies, "node_weights": node_weights}
     return collapsed(
         teacher,
         student,
         **lengths,
         shift=shift,
-        node_weights=over_nodes.both_weights(live, node_weights),
+        node_weights=teacher_weights(teacher, "live", **lengths, **options),
         reduction_over_nodes=reduction_over_nodes,
     )

@@ -1,7 +1,7 @@
 """Collapsed distillation where the teacher's alignments go (papers.md section 7, row 6)."""
 
-from tf_rnnt_kd.losses import over_nodes
 from tf_rnnt_kd.losses.collapsed import collapsed
+from tf_rnnt_kd.losses.weighting import teacher_weights
 
 
 def occupancy_weighted(
@@ -32,12 +32,12 @@ def occupancy_weighted(
       [B] float32, nats.
     """
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
-    posterior = over_nodes.node_posterior(teacher, teacher_occupancies, **lengths)
+    options = {"teacher_occupancies": teacher_occupancies, "node_weights": node_weights}
     return collapsed(
         teacher,
         student,
         **lengths,
         shift=shift,
-        node_weights=over_nodes.both_weights(posterior, node_weights),
+        node_weights=teacher_weights(teacher, "posterior", **lengths, **options),
         reduction_over_nodes=reduction_over_nodes,
     )

@@ -84,10 +84,17 @@ def reduce_nodes(values, *, mask, logit_lengths, node_weights=None, reduction_ov
         weights = tf.where(mask, node_weights, tf.zeros_like(weights))
     # Masked values are replaced, not multiplied by 0: they may be NaN.
     total = tf.reduce_sum(weights * tf.where(mask, values, tf.zeros_like(values)), axis=[1, 2])
+    return reduce_total(
+        total, weights=weights, logit_lengths=logit_lengths, reduction_over_nodes=reduction_over_nodes
+    )
+
+
+def reduce_total(total, *, weights, logit_lengths, reduction_over_nodes):
+    """As reduce_nodes, from the weighted sum [B] and the weights [B, T, U+1], 0 at nodes that do not count."""
     if reduction_over_nodes == "mean":
         return tf.math.divide_no_nan(total, tf.reduce_sum(weights, axis=[1, 2]))
     if reduction_over_nodes == "per_frame":
-        return tf.math.divide_no_nan(total, tf.cast(logit_lengths, values.dtype))
+        return tf.math.divide_no_nan(total, tf.cast(logit_lengths, total.dtype))
     return total
 
 

@@ -4,7 +4,7 @@
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice import NEGATIVE_INFINITY, local
-from tf_rnnt_kd.lattice.rows import compiled
+from tf_rnnt_kd.lattice.rows import compiled, symbol_indices
 from tf_rnnt_kd.losses import between_joints
 
 
@@ -96,7 +96,7 @@ def peak_alignment(
 
 def _grouped_kl(logits, symbols, teacher, teacher_rest):
     picked = tf.gather(logits, symbols, batch_dims=1)
-    at = tf.stack([tf.broadcast_to(tf.range(tf.shape(symbols)[0])[:, None], tf.shape(symbols)), symbols], axis=-1)
+    at = symbol_indices(symbols)
     bottom = tf.fill(tf.shape(symbols), tf.constant(NEGATIVE_INFINITY, logits.dtype))
     others = tf.tensor_scatter_nd_update(logits, at, bottom)
     value, to_picked, to_others = _grouped_rows(picked, others, teacher, teacher_rest)
