@@ -30,7 +30,9 @@ flags.DEFINE_integer("repetitions", 5, "How often each call is timed.", lower_bo
 flags.DEFINE_enum(
     "mode", "graph", ["graph", "xla", "eager"], "A tf.function, one that XLA compiles as a whole, or neither."
 )
-flags.DEFINE_bool("exact", True, "Compares gradients with float64 NumPy, the longest part at the large shape.")
+flags.DEFINE_list(
+    "exact", list("12345"), "Bars whose gradients are compared with float64 NumPy, the longest part at the large shape."
+)
 flags.DEFINE_string("json", None, "A file for all figures.")
 flags.DEFINE_bool("markdown", False, "Prints the table in Markdown.")
 flags.DEFINE_string("plot", None, "A PNG for the picture of how the cost grows (bar 7, the first shape).")

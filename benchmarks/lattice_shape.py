@@ -16,7 +16,7 @@ def measured(name, *, bars, rows, repetitions, mode, exact, report=lambda line, 
       rows: names of the only rows to measure, or empty for all.
       repetitions: how often each call is timed.
       mode: see lattice_rows.problem.
-      exact: compares gradients with float64 NumPy as well.
+      exact: those whose gradients are compared with float64 NumPy as well.
       report: is given a line, and all figures so far, after each row.
 
     Returns:
@@ -44,7 +44,8 @@ def measured(name, *, bars, rows, repetitions, mode, exact, report=lambda line, 
         report(f"{name}: {key} {_summary(figures)}", result)
 
     for key in _wanted(bars, rows):
-        attempt("rows", key, ("time_row", {"name": key, **timing}), ("memory_row", {"name": key, "exact": exact}))
+        compared = {"exact": str(ROWS[key].bar) in exact}
+        attempt("rows", key, ("time_row", {"name": key, **timing}), ("memory_row", {"name": key, **compared}))
     if "7" in bars and not rows:
         attempt("bar_7", "forward_share", ("forward_share", timing))
         attempt("bar_7", "growth", ("growth", {"repetitions": repetitions}))

@@ -127,7 +127,7 @@ def test_figures_of_a_tiny_shape_are_there_and_finite(monkeypatch):
     monkeypatch.setattr(measure, "in_child", _in_process)
     lines = []
     figures = lattice_shape.measured(
-        "tiny", bars=["1"], rows=["rnnt_peaked"], repetitions=1, mode="graph", exact=True,
+        "tiny", bars=["1"], rows=["rnnt_peaked"], repetitions=1, mode="graph", exact="12345",
         report=lambda line, _: lines.append(line),
     )  # fmt: skip
     found = figures["rows"]["rnnt_peaked"]
@@ -149,7 +149,7 @@ def test_a_row_that_cannot_be_measured_is_named_and_the_others_go_on(monkeypatch
         return {"floor_slices": {"all": [1.0]}}.get(function.partition(":")[2], {"ratio": 1.0})
 
     monkeypatch.setattr(measure, "in_child", child)
-    found = lattice_shape.measured("tiny", bars=["1"], rows=[], repetitions=1, mode="graph", exact=False)["rows"]
+    found = lattice_shape.measured("tiny", bars=["1"], rows=[], repetitions=1, mode="graph", exact="")["rows"]
     assert found == {"rnnt_random": {"failed": "no such thing"}, "rnnt_peaked": {"ratio": 1.0}}
 
 

@@ -130,7 +130,7 @@ def _alpha_scan(by_blank, by_label, start_diagonal, start_column):
 
     def body(d, state, history):
         state = log_add(state + by_blank[d], shift_right(state) + by_label[d])
-        state = tf.where(at_start_column & (start_diagonal == d)[:, None], tf.zeros_like(state), state)
+        state = tf.where(at_start_column & (start_diagonal == d)[:, None], tf.zeros([], state.dtype), state)
         return d + 1, state, history.write(d, state)
 
     state = tf.fill([batch, columns], tf.constant(NEGATIVE_INFINITY, tf.float64))
@@ -150,7 +150,7 @@ def _moment_scan(by_blank, by_label, blank_value, label_value, start_diagonal, s
         mean = share * (mean + blank_value[d]) + (1.0 - share) * label_mean
         state = log_add(via_blank, via_label)
         start = at_start_column & (start_diagonal == d)[:, None]
-        state, mean = (tf.where(start, tf.zeros_like(x), x) for x in (state, mean))
+        state, mean = (tf.where(start, tf.zeros([], x.dtype), x) for x in (state, mean))
         return d + 1, state, mean, scores.write(d, state), means.write(d, mean)
 
     state = tf.fill([batch, columns], tf.constant(NEGATIVE_INFINITY, tf.float64))

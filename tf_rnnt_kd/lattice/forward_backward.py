@@ -46,7 +46,7 @@ def forward_backward(nodes, *, logit_lengths, label_lengths):
         log_prob, possible, occupancies = _sums(Arcs(blank, label), lengths)
 
         def gradient(upstream, *_):
-            upstream = tf.where(possible, upstream, tf.zeros_like(upstream))[:, None, None]
+            upstream = tf.where(possible, upstream, tf.zeros([], upstream.dtype))[:, None, None]
             return upstream * occupancies.blank, upstream * occupancies.label
 
         return (tf.where(possible, log_prob, tf.constant(-float("inf"), log_prob.dtype)), *occupancies), gradient
@@ -105,7 +105,7 @@ def path_expectation(nodes, blank_values, label_values, *, logit_lengths, label_
     arcs, dtype, lengths = _arcs(nodes, logit_lengths, label_lengths)
     exists = [x > IMPOSSIBLE for x in arcs]
     values = (tf.cast(x, tf.float64) for x in (blank_values, label_values))
-    values = [tf.where(keep, x, tf.zeros_like(x)) for keep, x in zip(exists, values, strict=True)]
+    values = [tf.where(keep, x, tf.zeros([], x.dtype)) for keep, x in zip(exists, values, strict=True)]
 
     @tf.custom_gradient
     def run(blank, label, blank_values, label_values):
@@ -134,12 +134,12 @@ def _posteriors(arcs, alpha, beta):
     broken = tf.reduce_any([tf.reduce_any(tf.math.is_nan(x), axis=[1, 2]) for x in arcs], axis=0)
     score = poison(beta[:, 0, 0], broken)
     possible = broken | (score > IMPOSSIBLE)
-    log_prob = tf.where(possible, score, tf.zeros_like(score))
+    log_prob = tf.where(possible, score, tf.zeros([], score.dtype))
     before = alpha[:, :-1] - log_prob[:, None, None]
     after_label = tf.pad(beta[:, :-1, 1:], [[0, 0], [0, 0], [0, 1]], constant_values=NEGATIVE_INFINITY)
     used = tf.exp(before + arcs.blank + beta[:, 1:]), tf.exp(before + arcs.label + after_label)
     keep = possible[:, None, None]
-    return log_prob, possible, Occupancies(*(tf.where(keep, x, tf.zeros_like(x)) for x in used))
+    return log_prob, possible, Occupancies(*(tf.where(keep, x, tf.zeros([], x.dtype)) for x in used))
 
 
 def _expectation(arcs, values, lengths):

@@ -87,7 +87,7 @@ def node_log_probs(
     Raises:
       ValueError: if static shapes do not fit or the activation is unknown.
     """
-    joint = prepare(Joint(encoder, predictor, kernel, bias, activation), logit_lengths, label_lengths)
+    joint = prepare(Joint(encoder, predictor, kernel, bias, activation))
     labels = tf.cast(labels, tf.int32)
     if labels.shape.rank != 2:
         raise ValueError(f"labels must be [B, U], got {labels.shape}")
@@ -119,12 +119,12 @@ def node_log_probs(
 
         return tuple(nodes), gradient
 
-    broken = is_broken(joint)[:, None, None]
+    broken = is_broken(joint, **lengths)[:, None, None]
     return mask_nodes(NodeLogProbs(*(poison(x, broken) for x in run(*joint[:4]))), **lengths)
 
 
-def prepare(joint, logit_lengths, label_lengths):
-    """The Joint with checked shapes, in one float32 or float64 precision, with zeros in the padding."""
+def prepare(joint):
+    """The Joint with checked shapes, in one float32 or float64 precision; its padding may hold anything."""
     encoder, predictor, kernel, bias = (tf.convert_to_tensor(x) for x in joint[:4])
     _check_shapes(encoder, predictor, kernel, bias)
     if joint.activation not in lattice_rows.ACTIVATIONS:
@@ -132,16 +132,16 @@ def prepare(joint, logit_lengths, label_lengths):
         raise ValueError(f"activation={joint.activation!r} is not one of {known}")
     encoder = lattice_float(encoder)
     predictor, kernel, bias = (tf.cast(x, encoder.dtype) for x in (predictor, kernel, bias))
-    frame_exists = tf.sequence_mask(logit_lengths, dimension(encoder, 1))[..., None]
-    position_exists = tf.sequence_mask(tf.cast(label_lengths, tf.int32) + 1, dimension(predictor, 1))[..., None]
-    encoder = tf.where(frame_exists, encoder, tf.zeros_like(encoder))
-    predictor = tf.where(position_exists, predictor, tf.zeros_like(predictor))
     return Joint(encoder, predictor, kernel, bias, joint.activation)
 
 
-def is_broken(joint):
+def is_broken(joint, *, logit_lengths, label_lengths):
     """[B] bool: the utterance's part of a prepared Joint holds a NaN."""
-    sequences = [tf.reduce_any(tf.math.is_nan(x), axis=[1, 2]) for x in joint[:2]]
+    num_existing = logit_lengths, tf.cast(label_lengths, tf.int32) + 1
+    sequences = [
+        tf.reduce_any(tf.reduce_any(tf.math.is_nan(x), axis=2) & tf.sequence_mask(n, dimension(x, 1)), axis=1)
+        for x, n in zip(joint[:2], num_existing, strict=True)
+    ]
     shared = [tf.reduce_any(tf.math.is_nan(x)) for x in joint[2:4]]
     return sequences[0] | sequences[1] | shared[0] | shared[1]
 
@@ -160,7 +160,7 @@ def _make(blank_index, activation, live_threshold, rows_per_slice, dtype):
     def forward(encoder, predictor, kernel, bias, label, wanted):
         rows = lattice_rows.Rows(wanted, size=rows_per_slice or lattice_rows.default_size(kernel))
         label = tf.reshape(label, [-1])
-        encoder, predictor = lattice_rows.as_table(encoder), lattice_rows.as_table(predictor)
+        encoder, predictor = lattice_rows.tables(Joint(encoder, predictor, kernel, bias), wanted)
 
         def body(i, array):
             node, _ = rows.nodes(i)
@@ -182,7 +182,7 @@ def _make(blank_index, activation, live_threshold, rows_per_slice, dtype):
         rows = lattice_rows.Rows(live, size=rows_per_slice or lattice_rows.default_size(kernel))
         projections = lattice_rows.Projections(rows, encoder, predictor)
         label = tf.reshape(label, [-1])
-        encoder, predictor = lattice_rows.as_table(encoder), lattice_rows.as_table(predictor)
+        encoder, predictor = lattice_rows.tables(Joint(encoder, predictor, kernel, bias), live)
         numbers = tf.reshape(tf.stack([*gradients, peak, total], axis=-1), [-1, 5])
 
         def body(i, carry):
@@ -205,7 +205,7 @@ def _make(blank_index, activation, live_threshold, rows_per_slice, dtype):
             arrays = projections.add(arrays, node, real, to_rows)
             return arrays, to_kernel + more_to_kernel, to_bias + more_to_bias
 
-        carry = (projections.start(), tf.zeros_like(kernel), tf.zeros_like(bias))
+        carry = (projections.start(), *(lattice_rows.zeros_shaped_like(x, rows) for x in (kernel, bias)))
         arrays, *others = rows.loop(body, carry)
         return (*projections.finish(arrays), *others)
 

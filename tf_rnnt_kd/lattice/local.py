@@ -23,9 +23,9 @@ class Target(NamedTuple):
     rows: object
 
 
-def joint_target(joint):
-    """The rows of logits of a teacher's Joint, as `joint.prepare` returns it."""
-    tables = lattice_rows.as_table(joint.encoder), lattice_rows.as_table(joint.predictor)
+def joint_target(joint, wanted):
+    """The rows of logits of a teacher's Joint, as `joint.prepare` returns it, at its nodes `wanted` [B, T, U+1]."""
+    tables = lattice_rows.tables(joint, wanted)
 
     def rows(rows, node, encoder, predictor, kernel, bias):
         hidden = lattice_rows.hidden_rows(encoder, predictor, rows, node, joint.activation)
@@ -61,11 +61,9 @@ def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_
 
     def one_pass(joint, scale):
         """(values [B], gradients of sum over b of scale_b x value_b)."""
-        rows = lattice_rows.Rows(
-            weights != 0, size=rows_per_slice or lattice_rows.default_size(joint.kernel)
-        )
+        rows = lattice_rows.Rows(weights != 0, size=rows_per_slice or lattice_rows.default_size(joint.kernel))
         projections = lattice_rows.Projections(rows, joint.encoder, joint.predictor)
-        tables = lattice_rows.as_table(joint.encoder), lattice_rows.as_table(joint.predictor)
+        tables = lattice_rows.tables(joint, weights != 0)
         scaled = tf.reshape(weights * scale[:, None, None], [-1])
 
         def body(i, carry):
@@ -85,8 +83,7 @@ def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_
 
         carry = (
             projections.start(),
-            tf.zeros_like(joint.kernel),
-            tf.zeros_like(joint.bias),
+            *(lattice_rows.zeros_shaped_like(x, rows) for x in joint[2:4]),
             rows.array(weights.dtype, numbers=1),
         )
         arrays, to_kernel, to_bias, values = rows.loop(body, carry)
@@ -102,7 +99,7 @@ def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_
             largest = tf.reduce_max(tf.where(used, upstream, upstream.dtype.min))
             least = tf.reduce_min(tf.where(used, upstream, upstream.dtype.max))
             alike = least >= largest
-            common = tf.where(alike & tf.reduce_any(used), largest, tf.zeros_like(largest))
+            common = tf.where(alike & tf.reduce_any(used), largest, tf.zeros([], largest.dtype))
             return tf.cond(
                 alike,
                 lambda: tuple(common * x for x in gradients),

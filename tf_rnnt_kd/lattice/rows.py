@@ -57,7 +57,7 @@ class Rows:
         self._wanted = tf.reshape(wanted, [-1])
         self.count = tf.reduce_sum(total)
         self._place = tf.where(self._wanted, tf.reshape(in_row + before[:, None] - 1, [-1]), self._num_nodes)
-        order = tf.zeros([self._num_nodes + self.size], tf.int32)
+        order = tf.fill([self._num_nodes + self.size], _late_zero(self.count))
         self._order = tf.tensor_scatter_nd_update(order, self._place[:, None], tf.range(self._num_nodes))
         # At least one, so that there is something to stack.
         self._num_slices = tf.maximum((self.count + self.size - 1) // self.size, 1)
@@ -102,50 +102,83 @@ class Rows:
 class Projections:
     """Sums the gradients of rows into those of encoder and predictor, utterance by utterance.
 
-    The sums live in arrays with one entry per utterance: a loop that carries [B, T, H] itself would copy all of it for
-    each slice.
+    The sums live in lists with one entry per utterance, which is made when something is added: a loop that carries
+    [B, T, H] itself would copy all of it for each slice. (A TensorArray cannot leave entries out unless its shapes are
+    static.)
     """
 
     def __init__(self, rows, encoder, predictor):
         self.rows = rows
         self.batch = tf.shape(encoder)[0]
-        self.like = encoder, predictor
+        self._like = encoder, predictor
+        self._shapes = [tf.shape(x)[1:] for x in self._like]
 
     def start(self):
         return tuple(
-            tf.TensorArray(x.dtype, size=self.batch, element_shape=x.shape[1:], clear_after_read=False).unstack(
-                tf.zeros_like(x)
-            )
-            for x in self.like
+            tf.raw_ops.TensorListReserve(element_shape=shape, num_elements=self.batch, element_dtype=x.dtype)
+            for shape, x in zip(self._shapes, self._like, strict=True)
         )
 
-    def add(self, arrays, node, real, gradient):
+    def add(self, lists, node, real, gradient):
         """Adds the gradients [size, H] of the rows of `node` [size]."""
         rows = self.rows
         utterance = tf.where(real, rows.utterance(node), -1)
-        frame, position = rows.frame(node) % rows.num_frames, node % rows.num_positions
+        places = rows.frame(node) % rows.num_frames, node % rows.num_positions
 
-        def body(b, to_encoder, to_predictor):
+        def body(b, *lists):
             here = tf.equal(utterance, b)
-            sums = [
-                tf.math.unsorted_segment_sum(gradient, tf.where(here, index, -1), tf.shape(x)[1])
-                for index, x in zip((frame, position), self.like, strict=True)
+            added = [
+                self._add_to(x, b, tf.math.unsorted_segment_sum(gradient, tf.where(here, place, -1), shape[0]), shape)
+                for x, place, shape in zip(lists, places, self._shapes, strict=True)
             ]
-            to_encoder = to_encoder.write(b, to_encoder.read(b) + sums[0])
-            return b + 1, to_encoder, to_predictor.write(b, to_predictor.read(b) + sums[1])
+            return b + 1, *added
 
         first, last = rows.utterance(node[0]), tf.reduce_max(utterance)
-        return tf.while_loop(lambda b, *_: b <= last, body, (first, *arrays), parallel_iterations=1)[1:]
+        return tf.while_loop(lambda b, *_: b <= last, body, (first, *lists), parallel_iterations=1)[1:]
 
-    def finish(self, arrays):
+    def finish(self, lists):
         """Gradients [B, T, H] and [B, U+1, H]."""
-        return tuple(array.stack() for array in arrays)
+        result = []
+        for handle, shape, x in zip(lists, self._shapes, self._like, strict=True):
+            stacked = tf.raw_ops.TensorListStack(input_handle=handle, element_shape=shape, element_dtype=x.dtype)
+            result.append(tf.ensure_shape(stacked, x.shape))
+        return tuple(result)
+
+    @staticmethod
+    def _add_to(handle, index, value, shape):
+        """What was never set reads as zeros."""
+        before = tf.raw_ops.TensorListGetItem(
+            input_handle=handle, index=index, element_shape=shape, element_dtype=value.dtype
+        )
+        return tf.raw_ops.TensorListSetItem(input_handle=handle, index=index, item=before + value)
 
 
-def as_table(sequence):
-    """[B, L, H] -> [N, H] with N >= B * L a power of two, so that only few programs are compiled for all lengths."""
+def zeros_shaped_like(x, rows):
+    """Zeros for a loop to start from, in the shape and dtype of `x`."""
+    return tf.fill(tf.shape(x), tf.cast(_late_zero(rows.count), x.dtype))
+
+
+def _late_zero(count):
+    """0, but not before the graph runs: TensorFlow keeps constants of many zeros several times over."""
+    return tf.cast(count < 0, tf.int32)
+
+
+def as_table(sequence, used):
+    """[B, L, H] and which entries are used [B, L] -> [N, H], the others being 0 whatever they hold.
+
+    N >= B * L is a power of two, so that only few programs are compiled for all lengths.
+    """
     flat = tf.reshape(sequence, [-1, tf.shape(sequence)[2]])
+    flat = tf.where(tf.reshape(used, [-1, 1]), flat, tf.zeros([], flat.dtype))
     return tf.pad(flat, [[0, power_of_two(tf.shape(flat)[0]) - tf.shape(flat)[0]], [0, 0]])
+
+
+def tables(joint, wanted):
+    """`as_table` of a Joint's encoder and predictor, for rows of the nodes `wanted` [B, T, U+1]."""
+    return (
+        as_table(joint.encoder, tf.reduce_any(wanted, axis=2)),
+        as_table(joint.predictor, tf.reduce_any(wanted, axis=1)),
+    )
 
 
 def power_of_two(size):

@@ -101,7 +101,7 @@ def _check(am, lm, labels, lm_only_scale, am_only_scale):
 
 def _clean(x, exists):
     """No -inf, and 0 in the padding."""
-    return tf.where(exists[..., None], at_least(x, tf.constant(NEGATIVE_INFINITY, x.dtype)), tf.zeros_like(x))
+    return tf.where(exists[..., None], at_least(x, tf.constant(NEGATIVE_INFINITY, x.dtype)), tf.zeros([], x.dtype))
 
 
 def _scaled(nodes, scale):
@@ -140,7 +140,7 @@ def _log_product(am, lm):
 def _without_peak(x):
     """[..., V] -> its maximum [..., 1], a constant to gradients, and exp(x - maximum), 0 for probabilities of 0."""
     peak = tf.stop_gradient(tf.reduce_max(x, axis=-1, keepdims=True))
-    return peak, tf.where(x <= IMPOSSIBLE, tf.zeros_like(x), tf.exp(x - peak))
+    return peak, tf.where(x <= IMPOSSIBLE, tf.zeros([], x.dtype), tf.exp(x - peak))
 
 
 def _log_unigram(lm, position_exists):

@@ -55,9 +55,10 @@ def summarise(logits, bias, *, label, blank_index):
     # from it than half the range of float32, and then they are summed again relative to their own largest.
     near = tf.maximum(blank_logit, label_logit)
     without_blank = tf.tensor_scatter_nd_update(bias, [[blank_index]], [bottom])
-    total = _sum_of_others(logits, without_blank, label, near)
+    symbols = tf.range(tf.shape(logits)[1])
+    total = _sum_of_others(logits, without_blank, symbols, label, near)
     far = tf.reduce_any((total < _SMALL) | ~(total < 1.0 / _SMALL))
-    peak, total = tf.cond(far, lambda: _peak_of_others(logits, without_blank, label), lambda: (near, total))
+    peak, total = tf.cond(far, lambda: _peak_of_others(logits, without_blank, symbols, label), lambda: (near, total))
     return Summary(blank_logit, tf.where(has_label, label_logit, bottom), peak, total)
 
 
@@ -110,28 +111,28 @@ def spread_gradients(logits, bias, *, label, blank_index, peak, total, gradients
       [R, V], in the logits' dtype.
     """
     scale = tf.math.divide_no_nan(gradients.rest, total)
-    return _spread(logits, bias, label, tf.constant(blank_index), peak, scale, gradients.blank, gradients.label)
+    symbols = tf.range(tf.shape(logits)[1])
+    blank = tf.constant(blank_index)
+    return _spread(logits, bias, symbols, label, blank, peak, scale, gradients.blank, gradients.label)
 
 
+# The range of symbols is an argument: made inside, it keeps XLA on CPU from using vector instructions.
 @compiled
-def _sum_of_others(logits, bias, label, peak):
+def _sum_of_others(logits, bias, symbols, label, peak):
     others = _exp(logits + bias - peak[:, None])
-    is_label = tf.range(tf.shape(logits)[1]) == label[:, None]
-    return tf.reduce_sum(tf.where(is_label, tf.zeros([], logits.dtype), others), axis=1)
+    return tf.reduce_sum(tf.where(symbols == label[:, None], tf.zeros([], logits.dtype), others), axis=1)
 
 
 @compiled
-def _peak_of_others(logits, bias, label):
+def _peak_of_others(logits, bias, symbols, label):
     bottom = tf.constant(NEGATIVE_INFINITY, logits.dtype)
-    is_label = tf.range(tf.shape(logits)[1]) == label[:, None]
-    others = tf.where(is_label, bottom, at_least(logits + bias, bottom))
+    others = tf.where(symbols == label[:, None], bottom, at_least(logits + bias, bottom))
     peak = tf.reduce_max(others, axis=1)
     return peak, tf.reduce_sum(_exp(others - peak[:, None]), axis=1)
 
 
 @compiled
-def _spread(logits, bias, label, blank_index, peak, scale, to_blank, to_label):
-    symbols = tf.range(tf.shape(logits)[1])
+def _spread(logits, bias, symbols, label, blank_index, peak, scale, to_blank, to_label):
     gradient = tf.exp(tf.cast(logits, peak.dtype) + bias - peak[:, None]) * scale[:, None]
     gradient = tf.where(symbols == label[:, None], to_label[:, None], gradient)
     gradient = tf.where(symbols == blank_index, to_blank[:, None], gradient)

@@ -37,14 +37,14 @@ def top_k(joint, *, k, logit_lengths, label_lengths, rows_per_slice=None):
     Returns:
       TopK, float32 (float64 if the encoder is), without gradient.
     """
-    joint = prepare(joint, logit_lengths, label_lengths)
+    joint = prepare(joint)
     num_symbols = joint.kernel.shape[1]
     if not 1 <= k <= num_symbols:
         raise ValueError(f"k={k} is not in 1..V for V={num_symbols} symbols")
     sizes = {"num_frames": dimension(joint.encoder, 1), "num_positions": dimension(joint.predictor, 1)}
     wanted = node_mask(logit_lengths, label_lengths, **sizes)
     rows = lattice_rows.Rows(wanted, size=rows_per_slice or lattice_rows.default_size(joint.kernel))
-    tables = lattice_rows.as_table(joint.encoder), lattice_rows.as_table(joint.predictor)
+    tables = lattice_rows.tables(joint, wanted)
     dtype = joint.encoder.dtype
 
     def body(i, carry):

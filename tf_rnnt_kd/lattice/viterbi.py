@@ -61,7 +61,7 @@ def _best_columns(by_blank, by_label, logit_lengths, label_lengths):
 
     def forward(d, state, best, took_label):
         via_blank, via_label = state + by_blank[d], shift_right(state) + by_label[d]
-        state = tf.where(tf.equal(d, 0) & start, tf.zeros_like(state), tf.maximum(via_blank, via_label))
+        state = tf.where(tf.equal(d, 0) & start, tf.zeros([], state.dtype), tf.maximum(via_blank, via_label))
         here = tf.gather(state, label_lengths, batch_dims=1)
         return d + 1, state, tf.where(last == d, here, best), took_label.write(d, via_label > via_blank)
 

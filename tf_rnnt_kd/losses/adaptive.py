@@ -19,5 +19,5 @@ def self_adaptive_weight(teacher_log_prob, label_lengths, *, sharpness=1.0):
     log_prob = tf.stop_gradient(tf.cast(teacher_log_prob, tf.float32))
     finite = tf.math.is_finite(log_prob)
     labels = tf.maximum(tf.cast(label_lengths, tf.float32), 1.0)
-    weight = tf.exp(sharpness * tf.minimum(tf.where(finite, log_prob, tf.zeros_like(log_prob)), 0.0) / labels)
-    return tf.where(finite, weight, tf.zeros_like(weight))
+    weight = tf.exp(sharpness * tf.minimum(tf.where(finite, log_prob, tf.zeros([], log_prob.dtype)), 0.0) / labels)
+    return tf.where(finite, weight, tf.zeros([], weight.dtype))

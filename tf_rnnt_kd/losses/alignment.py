@@ -20,7 +20,7 @@ def alignment_kl(
     label_lengths,
     reduction_over_nodes="sum",
     teacher_occupancies=None,
-    teacher_log_prob=None,
+    teacher_path_log_prob=None,
     student_log_prob=None,
 ):
     """KL between the posteriors over alignments, sum over pi of P_T(pi|y,x) log(P_T(pi|y,x) / P_S(pi|y,x)).
@@ -34,7 +34,7 @@ def alignment_kl(
       label_lengths: [B] int, labels.
       reduction_over_nodes: 'sum' (as published), 'mean' (divides by T_b + U_b), 'per_frame'.
       teacher_occupancies: lattice.Occupancies of the teacher if at hand, to save their computation.
-      teacher_log_prob: [B] log P_T(y|x) if at hand.
+      teacher_path_log_prob: [B] lattice.full_sum of `teacher` if at hand: log P_T(y|x) of a lattice that is whole.
       student_log_prob: [B] log P_S(y|x) if at hand.
 
     Returns:
@@ -42,7 +42,7 @@ def alignment_kl(
     """
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
     arcs = _arc_sum(teacher, student, teacher_occupancies, lengths)
-    teacher_log_prob, student_log_prob = _log_probs(teacher, student, teacher_log_prob, student_log_prob, lengths)
+    teacher_log_prob, student_log_prob = _log_probs(teacher, student, teacher_path_log_prob, student_log_prob, lengths)
     possible, teacher_score, student_score = both_finite(teacher_log_prob, student_log_prob)
     value = over_nodes.reduce_arcs(
         arcs - teacher_score + student_score, reduction_over_nodes=reduction_over_nodes, **lengths
@@ -58,7 +58,7 @@ def alignment_kl_semiring(
     label_lengths,
     reduction_over_nodes="sum",
     teacher_occupancies=None,
-    teacher_log_prob=None,
+    teacher_path_log_prob=None,
 ):
     """The published, unnormalised form: sum over pi of P_T(pi, y|x) log(P_T(pi, y|x) / P_S(pi, y|x)).
 
@@ -70,9 +70,9 @@ def alignment_kl_semiring(
     """
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
     arcs = _arc_sum(teacher, student, teacher_occupancies, lengths)
-    if teacher_log_prob is None:
-        teacher_log_prob = lattice.full_sum(teacher, **lengths)
-    value = tf.stop_gradient(tf.exp(tf.cast(teacher_log_prob, arcs.dtype))) * arcs
+    if teacher_path_log_prob is None:
+        teacher_path_log_prob = lattice.full_sum(teacher, **lengths)
+    value = tf.stop_gradient(tf.exp(tf.cast(teacher_path_log_prob, arcs.dtype))) * arcs
     return over_nodes.reduce_arcs(value, reduction_over_nodes=reduction_over_nodes, **lengths)
 
 
@@ -125,7 +125,7 @@ def _arc_sum(teacher, student, teacher_occupancies, lengths):
     cost = used.blank * (pair.teacher.blank - pair.student.blank)
     cost += used.label * (pair.teacher.label - pair.student.label)
     # Not pair.mask: arcs that only the student lacks (outside its band) count, or the KL would not be one.
-    return tf.reduce_sum(tf.where(over_nodes.missing(pair.teacher), tf.zeros_like(cost), cost), axis=[1, 2])
+    return tf.reduce_sum(tf.where(over_nodes.missing(pair.teacher), tf.zeros([], cost.dtype), cost), axis=[1, 2])
 
 
 def _teacher_occupancies(teacher, student, teacher_occupancies, lengths):

@@ -36,7 +36,7 @@ def compare(
     """
     over_nodes.check_reduction(reduction_over_nodes)
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}
-    student = lattice_joint.prepare(student, logit_lengths, label_lengths)
+    student = lattice_joint.prepare(student)
     num_frames, num_positions = tf.shape(student.encoder)[1], tf.shape(student.predictor)[1]
     exists = lattice.node_mask(**lengths, num_frames=num_frames, num_positions=num_positions)
     weights = tf.cast(exists, student.encoder.dtype)
@@ -47,16 +47,16 @@ def compare(
     if band is not None:
         weights = tf.where(lattice.band_mask(band, num_positions=num_positions), weights, 0)
     total = local.sum_over_nodes(
-        student, _as_target(target, student, lengths), row_function, weights=weights, shift=int(shift)
+        student, _as_target(target, student, exists), row_function, weights=weights, shift=int(shift)
     )
-    total = poison(total, lattice_joint.is_broken(student))
+    total = poison(total, lattice_joint.is_broken(student, **lengths))
     weights = tf.stop_gradient(weights)
     return over_nodes.reduce_total(
         total, weights=weights, logit_lengths=logit_lengths, reduction_over_nodes=reduction_over_nodes
     )
 
 
-def _as_target(teacher, student, lengths):
+def _as_target(teacher, student, exists):
     if isinstance(teacher, local.Target):
         return teacher
     dtype = student.encoder.dtype
@@ -67,11 +67,12 @@ def _as_target(teacher, student, lengths):
                 f"a teacher is a Joint or dense logits [B, T, U+1, V={student.bias.shape[0]}], got {teacher.shape}"
             )
         return local.node_target(teacher)
-    teacher = lattice_joint.prepare(teacher, **lengths)
+    teacher = lattice_joint.prepare(teacher)
     sizes = [(x.encoder.shape[1], x.predictor.shape[1], x.bias.shape[0]) for x in (teacher, student)]
     if any(None not in pair and pair[0] != pair[1] for pair in zip(*sizes, strict=True)):
         raise ValueError(
             f"teacher and student have {sizes[0]} and {sizes[1]} (frames, label positions, symbols): losses over nodes "
             "need the same labels, vocabulary and frame rate; full-sum losses need the labels only"
         )
-    return local.joint_target(type(teacher)(*(tf.cast(x, dtype) for x in teacher[:4]), teacher.activation))
+    teacher = type(teacher)(*(tf.cast(x, dtype) for x in teacher[:4]), teacher.activation)
+    return local.joint_target(teacher, exists)

@@ -61,12 +61,12 @@ def hidden(
     compared &= (partner >= 0) & (partner < tf.cast(logit_lengths, tf.int32)[:, None])
     # Masked before the projection, whose gradient 0 x NaN from the padding would reach. So is what rolls round.
     student, teacher = (
-        tf.where(compared[..., None], x, tf.zeros_like(x)) for x in (tf.roll(student, -shift, axis=1), teacher)
+        tf.where(compared[..., None], x, tf.zeros([], x.dtype)) for x in (tf.roll(student, -shift, axis=1), teacher)
     )
     if projection is not None:
         student = tf.tensordot(student, projection, 1)
     values = _FRAME_DISTANCES[distance](student, teacher)
-    total = tf.reduce_sum(tf.where(compared, values, tf.zeros_like(values)), axis=1)
+    total = tf.reduce_sum(tf.where(compared, values, tf.zeros([], values.dtype)), axis=1)
     if reduction_over_frames == "mean":
         total = tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(compared, total.dtype), axis=1))
     return total

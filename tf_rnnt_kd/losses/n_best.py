@@ -68,10 +68,10 @@ def hypothesis_weights(teacher_log_probs, *, hypothesis_mask=None, scale=1.0):
     if hypothesis_mask is not None:
         exists &= tf.cast(hypothesis_mask, tf.bool)
     scores = tf.where(exists, scale * scores, tf.constant(-1e30, scores.dtype))
-    return tf.where(exists, tf.nn.softmax(scores, axis=-1), tf.zeros_like(scores))
+    return tf.where(exists, tf.nn.softmax(scores, axis=-1), tf.zeros([], scores.dtype))
 
 
 def _weighted(values, weights):
     """Sum over hypotheses; those of weight 0 count for nothing, whatever (NaN included) stands there."""
     weights = tf.cast(weights, values.dtype)
-    return tf.reduce_sum(weights * tf.where(weights > 0, values, tf.zeros_like(values)), axis=-1)
+    return tf.reduce_sum(weights * tf.where(weights > 0, values, tf.zeros([], values.dtype)), axis=-1)

@@ -81,9 +81,9 @@ def reduce_nodes(values, *, mask, logit_lengths, node_weights=None, reduction_ov
     weights = tf.cast(mask, values.dtype)
     if node_weights is not None:
         node_weights = tf.stop_gradient(tf.cast(node_weights, values.dtype))
-        weights = tf.where(mask, node_weights, tf.zeros_like(weights))
+        weights = tf.where(mask, node_weights, tf.zeros([], weights.dtype))
     # Masked values are replaced, not multiplied by 0: they may be NaN.
-    total = tf.reduce_sum(weights * tf.where(mask, values, tf.zeros_like(values)), axis=[1, 2])
+    total = tf.reduce_sum(weights * tf.where(mask, values, tf.zeros([], values.dtype)), axis=[1, 2])
     return reduce_total(
         total, weights=weights, logit_lengths=logit_lengths, reduction_over_nodes=reduction_over_nodes
     )

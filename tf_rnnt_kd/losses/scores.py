@@ -8,7 +8,8 @@ DISTANCES = ("l1", "l2", "huber")
 def both_finite(teacher, student):
     """([...] bool where both scores are finite, the two scores with 0 in place of the others)."""
     finite = tf.math.is_finite(teacher) & tf.math.is_finite(student)
-    return finite, tf.where(finite, teacher, tf.zeros_like(teacher)), tf.where(finite, student, tf.zeros_like(student))
+    teacher, student = (tf.where(finite, x, tf.zeros([], x.dtype)) for x in (teacher, student))
+    return finite, teacher, student
 
 
 def or_infinite(possible, value):

@@ -23,7 +23,7 @@ def sequence_posterior(teacher_log_probs, student_log_probs, *, hypothesis_mask=
     exists, possible, teacher, student = _scores(teacher_log_probs, student_log_probs, hypothesis_mask, scale)
     teacher, student = tf.nn.log_softmax(teacher), tf.nn.log_softmax(student)
     terms = tf.exp(teacher) * (teacher - student)
-    return or_infinite(possible, tf.reduce_sum(tf.where(exists, terms, tf.zeros_like(terms)), axis=-1))
+    return or_infinite(possible, tf.reduce_sum(tf.where(exists, terms, tf.zeros([], terms.dtype)), axis=-1))
 
 
 def sequence_margin(
@@ -49,7 +49,7 @@ def sequence_margin(
         raise ValueError(f"scale={scale} must be above 0")
     exists, possible, teacher, student = _scores(teacher_log_probs, student_log_probs, hypothesis_mask, scale)
     difference = tf.nn.log_softmax(student)[:, 0] - tf.nn.log_softmax(teacher)[:, 0]
-    difference = tf.where(exists[:, 0], difference, tf.zeros_like(difference))
+    difference = tf.where(exists[:, 0], difference, tf.zeros([], difference.dtype))
     return or_infinite(possible, distance(difference, distance_kind, delta=delta))
 
 

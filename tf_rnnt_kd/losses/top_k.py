@@ -116,7 +116,7 @@ def _grouped_rows(picked, others, teacher, teacher_rest):
     probs = tf.exp(teacher)
     value = tf.reduce_sum(tf.where(probs > 0, probs * (teacher - student), tf.zeros([], probs.dtype)), axis=1)
     difference = tf.exp(student) - probs
-    share = tf.where(nothing, tf.zeros_like(total), difference[:, -1] / total)
+    share = tf.where(nothing, tf.zeros([], total.dtype), difference[:, -1] / total)
     return value, difference[:, :-1], shares * share[:, None]
 
 
