@@ -16,6 +16,7 @@ from tf_rnnt_kd import command_line
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "A training's folder (tf_rnnt_kd.train); its best weights are exported.")
 flags.DEFINE_string("output", None, "Folder to make.")
+flags.DEFINE_integer("n_best", 4, "Hypotheses of the n-best signature.", lower_bound=1)
 
 
 def _export() -> None:
@@ -34,6 +35,7 @@ def _export() -> None:
         config=trained.config,
         output_dir=FLAGS.output,
         search=trained.search,
+        n_best=FLAGS.n_best,
     )
     metadata, out = export.metadata, sys.stdout.write
     kind = f"streams by {metadata['chunk_samples']} samples" if metadata["streaming"] else "whole utterances only"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_rnnt_kd.decoding import GreedySearch
+from tf_rnnt_kd.decoding import BeamSearch, GreedySearch
 from tf_rnnt_kd.models import build_transducer
 from tf_rnnt_kd.serving import Recognizer, export_saved_model
 from tf_rnnt_kd.speech.frontend import LogMelFrontend
@@ -73,7 +73,9 @@ def _exported(tmp_path_factory, name, left_context):
         model=model,
         tokenizer=tokenizer,
         frontend=frontend,
-        recognizer=Recognizer(model, tokenizer=tokenizer, frontend=frontend, search=search),
+        recognizer=Recognizer(
+            model, tokenizer=tokenizer, frontend=frontend, search=search, n_best_search=BeamSearch(4, 2)
+        ),
         loaded=loaded,
         signatures=loaded.signatures,
     )

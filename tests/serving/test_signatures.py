@@ -71,6 +71,43 @@ def test_text_equals_a_decoder_in_python(served, audio):
     assert len(texts) == len(num_samples)
 
 
+def test_n_best_hypotheses_differ_and_have_their_exact_probability(served, audio):
+    waveforms, num_samples = audio
+    result = run(served, "nbest", waveforms=waveforms, num_samples=num_samples)
+    one_best = run(served, "teacher", waveforms=waveforms, num_samples=num_samples)
+    assert result["tokens"].shape[1] == 4
+    better = 0
+    for b, count in enumerate(result["num_hypotheses"]):
+        found = [tuple(result["tokens"][b, n, : result["num_tokens"][b, n]]) for n in range(count)]
+        assert len(set(found)) == count > 1
+        assert np.all(np.diff(result["log_prob"][b, :count]) <= 0)
+        for n, tokens in enumerate(found):
+            scored = run(
+                served, "score", waveforms=waveforms[b : b + 1], num_samples=num_samples[b : b + 1],
+                tokens=np.array([tokens], np.int32).reshape(1, -1), num_tokens=np.array([len(tokens)], np.int32),
+            )  # fmt: skip
+            np.testing.assert_allclose(result["log_prob"][b, n], scored["log_prob"][0], rtol=1e-4, atol=1e-3)
+            assert result["text"][b, n].decode() == served.tokenizer.decode(list(tokens))
+        better += result["log_prob"][b, 0] > one_best["full_sum_log_prob"][b] + 1e-3
+    # Not in each of them: under these random weights all search is luck.
+    assert better, "the beam never found more than the greedy search: this proves nothing about it"
+
+
+def test_hidden_layers_are_those_that_the_projection_sees(served, audio):
+    waveforms, num_samples = audio
+    result = run(served, "hidden", waveforms=waveforms, num_samples=num_samples)
+    teacher = run(served, "teacher", waveforms=waveforms, num_samples=num_samples)
+    np.testing.assert_array_equal(result["num_frames"], teacher["num_frames"])
+    assert {name: x.shape[-1] for name, x in result.items() if name != "num_frames"} == {"block_0": 16, "block_1": 16}
+    dense = served.model.encoder_projection
+    projected = result["block_1"] @ dense.kernel.numpy() + dense.bias.numpy()
+    for b, frames in enumerate(result["num_frames"]):
+        np.testing.assert_allclose(
+            projected[b, :frames], teacher["encoder_projection"][b, :frames], rtol=1e-3, atol=1e-3
+        )
+        assert not np.any(result["block_0"][b, frames:])
+
+
 def test_teacher_gives_a_lattice_that_sums_to_its_full_sum(served, audio):
     waveforms, num_samples = audio
     result = run(served, "teacher", waveforms=waveforms, num_samples=num_samples)
@@ -151,7 +188,7 @@ def test_less_than_a_hop_gives_no_text_and_no_nan(served, width):
 
 
 def test_only_models_that_stream_have_stream_signatures(teacher, student):
-    whole = {"serving_default", "teacher", "teacher_forced", "score", "joint"}
+    whole = {"serving_default", "teacher", "teacher_forced", "score", "nbest", "hidden", "joint"}
     assert set(teacher.signatures) == whole
     assert set(student.signatures) == whole | {"stream_init", "stream_step", "stream_finalize"}
 

@@ -78,7 +78,7 @@ def node_log_probs(
         this share of the largest in the utterance. 0 leaves out nodes without any gradient only. None: 2e-7, in
         float64 0.
       rows_per_slice: nodes that are worked on at a time, their [rows, V] logits being the largest temporary; None:
-        2048, less for large V or H.
+        1792, less for large V or H.
 
     Returns:
       NodeLogProbs [B, T, U+1] float32 (float64 if `encoder` is). Differentiable once with respect to encoder,

@@ -15,13 +15,13 @@ ACTIVATIONS = {  # name: (function, derivative as a function of the output)
     "linear": (tf.identity, tf.ones_like),
 }
 
-_MAX_ROWS = 2048
+_MAX_ROWS = 1792
 _MIN_ROWS = 64
-_SLICE_ELEMENTS = 2**21
+_SLICE_ELEMENTS = 1792 * 1024
 
 
 def default_size(kernel):
-    """Rows of a slice for a kernel [H, V], an int or a scalar int32: so many that the largest temporary has 2M numbers.
+    """Rows of a slice for a kernel [H, V], an int or a scalar int32: so many that the largest temporary has 1.8M numbers.
 
     Products of fewer rows are slower, slices that leave the cache are slower too.
     """

@@ -222,13 +222,20 @@ class ConformerEncoder(keras.layers.Layer):
 
     def call(self, features, num_frames, training=False):
         """Returns (frames [B, T, width] with zeros beyond the lengths, lengths [B] int32)."""
-        frames, lengths = features[..., None], num_frames
+        outputs, lengths = self.layer_outputs(features, num_frames, training=training)
+        return outputs[self.blocks[-1].name], lengths
+
+    def layer_outputs(self, features, num_frames, training=False):
+        """({name of a block: its output [B, T, width], zeros beyond the lengths}, lengths [B] int32), in order."""
+        frames, lengths = tf.cast(features, self.compute_dtype)[..., None], num_frames
         for stage in self.stages:
             frames, lengths = stage(frames, lengths)
         frames = mask_frames(self.input_dropout(self._project(frames), training=training), lengths)
+        outputs = {}
         for block in self.blocks:
             frames = block(frames, lengths, training=training)
-        return mask_frames(frames, lengths), lengths
+            outputs[block.name] = mask_frames(frames, lengths)
+        return outputs, lengths
 
     def _project(self, frames):
         """Subsampled frames [B, T, F', C'] -> [B, T, width]."""

@@ -77,6 +77,15 @@ class Transducer(keras.Model):
         frames, lengths = self.encoder(features, num_frames, training=training)
         return self.encoder_projection(frames), lengths
 
+    def encoder_layers(self, features, num_frames):
+        """Features as for `encode` -> ({layer name: [B, T, D]}, lengths [B] int32), each layer of the encoder."""
+        return self.encoder.layer_outputs(self.normalise(features), num_frames)
+
+    @property
+    def layer_widths(self):
+        """{layer name: D} of `encoder_layers`."""
+        return {block.name: self.encoder.settings["width"] for block in self.encoder.blocks}
+
     def predict_labels(self, labels, training=False):
         """Labels [B, U] int32 -> projection into the joint space [B, U + 1, H]."""
         return self.predictor_projection(self.predictor(labels, training=training))

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 from typing import NamedTuple
 
-from tf_rnnt_kd.decoding import GreedySearch
+from tf_rnnt_kd.decoding import BeamSearch, GreedySearch
 from tf_rnnt_kd.serving.metadata import METADATA_PATH, describe_model, read_metadata
 from tf_rnnt_kd.serving.parity import check_parity
 from tf_rnnt_kd.serving.recognizer import Recognizer
@@ -19,14 +19,15 @@ class Export(NamedTuple):
     differences: dict | None
 
 
-def export_saved_model(model, *, tokenizer, frontend, config, output_dir, search=GreedySearch()):
+def export_saved_model(model, *, tokenizer, frontend, config, output_dir, search=GreedySearch(), n_best=4):
     """Exports a model with all signatures and metadata, and compares it with the Python model.
 
     Args:
       model: a Transducer. tokenizer: its Tokenizer. frontend: its LogMelFrontend.
       config: the training's settings, anything JSON takes; kept in metadata.json.
       output_dir: made here. Nothing exists under this name until the export is complete and checked.
-      search: a GreedySearch.
+      search: a GreedySearch; the beam search of the n-best signature has its settings too.
+      n_best: hypotheses of that signature.
 
     Returns:
       An Export. If output_dir holds the export of the same model already, nothing is written.
@@ -34,7 +35,10 @@ def export_saved_model(model, *, tokenizer, frontend, config, output_dir, search
     Raises:
       ValueError: output_dir exists and is something else, or the SavedModel differs from the Python model.
     """
-    recognizer = Recognizer(model, tokenizer=tokenizer, frontend=frontend, search=search)
+    n_best_search = BeamSearch(n_best, search.max_symbols_per_frame, search.blank_penalty)
+    recognizer = Recognizer(
+        model, tokenizer=tokenizer, frontend=frontend, search=search, n_best_search=n_best_search
+    )
     metadata = describe_model(recognizer, config=config)
     output = pathlib.Path(output_dir).absolute()
     if output.exists():

@@ -11,7 +11,7 @@ from tf_rnnt_kd.serving.streaming import StreamingRecognizer
 
 METADATA_PATH = pathlib.PurePath("assets.extra", "metadata.json")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the signatures and of this file; part of the model id."""
 
 
@@ -27,6 +27,7 @@ def describe_model(recognizer, *, config):
         model_id: 16 hex digits of a SHA-256 over weights, tokenizer, features, search and config.
         tokenizer {hash, kind}, pieces (V strings, the blank first), blank_index.
         sample_rate in Hz, frame_seconds of an encoder frame, search {max_symbols_per_frame, blank_penalty}.
+        n_best: settings of the beam search. hidden_layers {name: width}, of the signature hidden.
         streaming; chunk_samples, of which stream_step takes a multiple, and look_ahead_seconds, of audio after the end
           of a frame that the frame needs: both null for a model that needs the whole utterance.
         joint {width, vocab_size, activation}: logits = activation(encoder + predictor) kernel + bias.
@@ -42,6 +43,8 @@ def describe_model(recognizer, *, config):
         "sample_rate": frontend.sample_rate,
         "frame_seconds": recognizer.frame_seconds,
         "search": dataclasses.asdict(recognizer.search_settings),
+        "n_best": dataclasses.asdict(recognizer.n_best_search),
+        "hidden_layers": model.layer_widths,
         "streaming": streaming,
         "chunk_samples": StreamingRecognizer(recognizer).chunk_samples if streaming else None,
         # Features and encoders that stream here end with the frame that they describe.

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tf_rnnt_kd.serving.streaming import StreamingRecognizer
 
-_EXACT = ("text", "tokens", "num_tokens", "token_frames", "words", "num_words", "num_frames")
+_EXACT = ("text", "tokens", "num_tokens", "token_frames", "words", "num_words", "num_frames", "num_hypotheses")
 
 
 def check_parity(saved_model, *, recognizer, tolerance=1e-4):
@@ -36,6 +36,8 @@ def check_parity(saved_model, *, recognizer, tolerance=1e-4):
         "teacher": (recognizer.teach, audio),
         "teacher_forced": (recognizer.teacher_forced, {**audio, **labels}),
         "score": (recognizer.score, {**audio, **labels}),
+        "nbest": (recognizer.n_best, audio),
+        "hidden": (recognizer.hidden, audio),
         "joint": (recognizer.joint, {}),
     }
     differences = {}

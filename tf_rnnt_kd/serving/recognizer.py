@@ -7,7 +7,7 @@ beyond num_samples, NaN included, has no influence. An utterance shorter than on
 
 import tensorflow as tf
 
-from tf_rnnt_kd.decoding import GreedySearch, words_from_tokens
+from tf_rnnt_kd.decoding import BeamSearch, GreedySearch, words_from_tokens
 from tf_rnnt_kd.lattice import NEGATIVE_INFINITY, full_sum, node_log_probs
 
 AUDIO = {
@@ -28,12 +28,13 @@ class Recognizer:
       tokenizer: a Tokenizer of the model's vocabulary.
       frontend: the LogMelFrontend that the model was trained on.
       search: a GreedySearch.
+      n_best_search: a BeamSearch, for `n_best`.
 
     Raises:
       ValueError: the three do not fit together.
     """
 
-    def __init__(self, model, *, tokenizer, frontend, search=GreedySearch()):
+    def __init__(self, model, *, tokenizer, frontend, search=GreedySearch(), n_best_search=BeamSearch()):
         if tokenizer.vocab_size != model.vocab_size:
             raise ValueError(
                 f"the model has {model.vocab_size} symbols and the tokenizer {tokenizer.vocab_size}: "
@@ -47,6 +48,7 @@ class Recognizer:
         self.tokenizer = tokenizer
         self.frontend = frontend
         self.search_settings = search
+        self.n_best_search = n_best_search
         self.frame_seconds = model.subsampling * frontend.hop / frontend.sample_rate
         # Traced once and shared by all signatures: tracing the encoder takes seconds.
         self._encode = tf.function(self._encode, input_signature=[AUDIO["waveforms"], AUDIO["num_samples"]])
@@ -86,6 +88,43 @@ class Recognizer:
         """
         encoded, lengths = self._encode(waveforms, num_samples)
         return self._forced(encoded, lengths, tokens, num_tokens)
+
+    def n_best(self, waveforms, num_samples):
+        """The N most likely hypotheses of a beam search, by their exact full-sum probability.
+
+        Returns:
+          A dictionary: tokens [B, N, U] int32, 0 beyond num_tokens [B, N] int32; log_prob [B, N] float32, natural log
+          of P(tokens | audio), descending, -1e30 beyond num_hypotheses [B] int32; text [B, N] string.
+        """
+        encoded, lengths = self._encode(waveforms, num_samples)
+        found = self.n_best_search(self.model, encoded, lengths)
+        count = self.n_best_search.beam
+        shape = tf.shape(found.tokens)
+        exists = tf.sequence_mask(found.num_hypotheses, count)
+        forced = self._forced(
+            tf.repeat(encoded, count, axis=0),
+            tf.repeat(lengths, count),
+            tf.reshape(found.tokens, [-1, shape[2]]),
+            tf.reshape(found.num_tokens, [-1]),
+        )
+        log_prob = tf.where(exists, tf.reshape(forced["full_sum_log_prob"], shape[:2]), NEGATIVE_INFINITY)
+        order = tf.argsort(log_prob, axis=1, direction="DESCENDING", stable=True)
+        tokens, num_tokens, log_prob = (
+            tf.gather(x, order, batch_dims=1) for x in (found.tokens, found.num_tokens, log_prob)
+        )
+        text = self.text(tf.reshape(tokens, [-1, shape[2]]), tf.reshape(num_tokens, [-1]))
+        return {
+            "tokens": tokens,
+            "num_tokens": num_tokens,
+            "log_prob": log_prob,
+            "num_hypotheses": found.num_hypotheses,
+            "text": tf.reshape(text, shape[:2]),
+        }
+
+    def hidden(self, waveforms, num_samples):
+        """{layer name: [B, T, D] float32, 0 beyond num_frames; num_frames: [B] int32}, each layer of the encoder."""
+        layers, lengths = self.model.encoder_layers(*self._features(waveforms, num_samples))
+        return {"num_frames": lengths, **{name: tf.cast(x, tf.float32) for name, x in layers.items()}}
 
     def score(self, waveforms, num_samples, tokens, num_tokens):
         """{log_prob: [B]}, the full-sum natural-log probability of the tokens, as in `teacher_forced`."""
@@ -132,11 +171,13 @@ class Recognizer:
 
     def _encode(self, waveforms, num_samples):
         """(encoder projection [B, T, H], lengths [B]); T is at least 1."""
+        return self.model.encode(*self._features(waveforms, num_samples))
+
+    def _features(self, waveforms, num_samples):
         num_samples = drop_less_than_a_hop(num_samples, hop=self.frontend.hop)
         # At least one frame, because the encoder does not take tensors without any.
         waveforms = tf.pad(waveforms, [[0, 0], [0, tf.maximum(self.frontend.hop - tf.shape(waveforms)[1], 0)]])
-        features, num_frames = self.frontend(waveforms, num_samples)
-        return self.model.encode(features, num_frames)
+        return self.frontend(waveforms, num_samples)
 
     def _forced(self, encoded, lengths, tokens, num_tokens):
         tokens = tf.where(tf.sequence_mask(num_tokens, tf.shape(tokens)[1]), tokens, 0)

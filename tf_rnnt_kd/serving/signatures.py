@@ -4,6 +4,8 @@
     teacher(waveforms, num_samples)                             Recognizer.teach
     teacher_forced(waveforms, num_samples, tokens, num_tokens)  Recognizer.teacher_forced
     score(waveforms, num_samples, tokens, num_tokens)           Recognizer.score
+    nbest(waveforms, num_samples)                               Recognizer.n_best
+    hidden(waveforms, num_samples)                              Recognizer.hidden
     joint()                                                     Recognizer.joint
     stream_init(batch_size)                                     StreamingRecognizer.start    (models that stream only)
     stream_step(waveforms, state_...)                           StreamingRecognizer.step
@@ -36,6 +38,8 @@ def trace_signatures(recognizer):
         "teacher": tf.function(recognizer.teach).get_concrete_function(**AUDIO),
         "teacher_forced": tf.function(recognizer.teacher_forced).get_concrete_function(**AUDIO, **TOKENS),
         "score": tf.function(recognizer.score).get_concrete_function(**AUDIO, **TOKENS),
+        "nbest": tf.function(recognizer.n_best).get_concrete_function(**AUDIO),
+        "hidden": tf.function(recognizer.hidden).get_concrete_function(**AUDIO),
         "joint": tf.function(recognizer.joint).get_concrete_function(),
     }
     if not recognizer.model.is_streaming:
