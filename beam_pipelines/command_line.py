@@ -68,10 +68,13 @@ def parse(argv: Sequence[str], *, values: flags.FlagValues, required: Mapping[st
 def beam_options(arguments: Sequence[str]):
     """PipelineOptions of what `parse` left over.
 
+    DirectRunner becomes the runner of this process that it stands for, so that its --direct_running_mode means
+    something: Beam's own would first try to fetch Prism from the network, and ignore the mode where it has one.
+
     Raises:
         CommandLineError: a flag that Apache Beam has not got either; remote runners may know it, and are not checked.
     """
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
     options = PipelineOptions(list(arguments))
     known = options.get_all_options()
@@ -79,4 +82,6 @@ def beam_options(arguments: Sequence[str]):
     if unknown and known["runner"] in _LOCAL_RUNNERS:
         name = unknown[0].removeprefix("--")
         raise CommandLineError(f"no flag --{name}, neither here nor in Apache Beam: see --help")
+    if (known["runner"] or "").lower().removesuffix("runner") == "direct":
+        options.view_as(StandardOptions).runner = "FnApiRunner"
     return options

@@ -1,68 +1,26 @@
-"""The pseudo-labelling job: its settings, which shards there are to label, and the pipeline over them."""
+"""The pseudo-labelling job and its dry run: the Beam pipeline over the shards that are not complete yet."""
 
+import collections
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 
 import apache_beam as beam
-import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from beam_pipelines import labelled_dataset
+from beam_pipelines import dry_run, labelled_dataset
+from beam_pipelines.job import Job, LabellingOptions, check_filters, plan_job
 from beam_pipelines.transforms import progress
-from beam_pipelines.transforms.artifacts import ARTIFACTS, COLLAPSED, EncodeArtifacts, Summary, WriteLabelled
+from beam_pipelines.transforms.artifacts import HARD, NBEST
 from beam_pipelines.transforms.batch import ReadBatches, Task
-from beam_pipelines.transforms.infer import (
-    HYPOTHESIS,
-    REFERENCE,
-    TARGETS,
-    LabelWithTeacher,
-    TeacherHandler,
-    load_metadata,
-)
-from tf_rnnt_kd.records import UTTERANCES, DatasetInfo
-from tf_rnnt_kd.text import Tokenizer
+from beam_pipelines.transforms.filters import Filters
+from beam_pipelines.transforms.merge import WriteLabelled, load_rows
+from beam_pipelines.transforms.parts import LabelBatches
+from beam_pipelines.transforms.same_text import JudgeSameText, candidates
+from beam_pipelines.transforms.teachers import TeachersHandler
+from tf_rnnt_kd.records import DatasetInfo
 
-TOKENIZER_FOLDER = "assets.extra/tokenizer"
-
-
-@dataclasses.dataclass(frozen=True)
-class LabellingOptions:
-    """How to label.
-
-    Attributes:
-        artifacts: of "hard" (always stored), "collapsed", "factored".
-        targets: "hypothesis", the teacher's own, or "reference", the records' transcripts.
-        batch_size: rows of each batch; a setting like the others, for it may change the last bits of the numbers.
-        collapsed_bits: 8 or 16.
-        min_confidence: below it labels are refused; the geometric mean of the tokens' probabilities, 0 to 1.
-        max_hours: about so much audio is labelled, each shard giving the same share of it; None for all.
-        max_seconds: longer utterances are refused.
-    """
-
-    artifacts: tuple[str, ...] = ("hard",)
-    targets: str = HYPOTHESIS
-    batch_size: int = 16
-    collapsed_bits: int = 8
-    min_confidence: float = 0.0
-    max_hours: float | None = None
-    max_seconds: float = 40.0
-
-    def __post_init__(self):
-        unknown = sorted(set(self.artifacts) - set(ARTIFACTS))
-        for wrong, problem in (
-            (unknown, f"no artifact {', '.join(unknown)}: choose of {', '.join(ARTIFACTS)}"),
-            (self.targets not in TARGETS, f"no targets {self.targets!r}: choose one of {', '.join(TARGETS)}"),
-            (self.batch_size < 1, f"batch_size must be 1 or more, got {self.batch_size}"),
-            (self.collapsed_bits not in (8, 16), f"collapsed_bits must be 8 or 16, got {self.collapsed_bits}"),
-            (not 0 <= self.min_confidence <= 1, f"min_confidence must lie in 0..1, got {self.min_confidence}"),
-            (self.max_hours is not None and self.max_hours <= 0, f"max_hours must be above 0, got {self.max_hours}"),
-            (self.max_seconds <= 0, f"max_seconds must be above 0, got {self.max_seconds}"),
-        ):
-            if wrong:
-                raise ValueError(problem)
+DRY_RUN_FOLDER = "dry_run"
 
 
 def pseudo_label(
@@ -78,12 +36,13 @@ def pseudo_label(
     """Labels splits of the utterance records in `records`; distillation records, and what describes them, to `output`.
 
     Output shard i of a split holds the labelled records of input shard i, in their order. Shards that an earlier run
-    completed with the same settings stay as they are; where all are there, nothing runs.
+    completed with the same settings stay as they are, batches that it labelled are used; where all is there, nothing
+    runs.
 
     Args:
         records: folder of utterance records.
         splits: names of splits in it.
-        teacher: SavedModel folder with the signatures teacher, teacher_forced and joint.
+        teacher: SavedModel folder with the signatures teacher, teacher_forced and joint; or several, see `routes`.
         output: folder to write or complete.
         options: how to label.
         tokenizer: folder of the teacher's tokenizer, for reference targets; None where the SavedModel holds it.
@@ -96,117 +55,119 @@ def pseudo_label(
         ValueError: settings that do not fit, incomplete records, an `output` that holds something else, or a teacher
             that could label nothing at all.
     """
-    source = DatasetInfo.load(records)
-    if source.kind != UTTERANCES and options.targets == HYPOTHESIS:
-        progress.say(f"{records} holds distillation records: their labels are replaced")
-    metadata = load_metadata(teacher)
-    tasks = [
-        Task(
-            split=split,
-            index=index,
-            num_shards=len(source.splits[split].shards),
-            path=path,
-            records=shard.records,
-            max_hours=options.max_hours and options.max_hours * shard.records / _utterances(source, splits),
-        )
-        for split in splits
-        for index, (path, shard) in enumerate(
-            zip(source.shard_paths(records, split), source.split(split).shards, strict=True)
-        )
-    ]
-    tokenizer = _checked_tokenizer(tokenizer, teacher, metadata) if options.targets == REFERENCE else None
-    settings = _settings(source, splits, metadata, options)
-    finished = labelled_dataset.finished(output, settings=settings)
+    job = plan_job(records, splits=splits, teacher=teacher, output=output, options=options, tokenizer=tokenizer)
+    finished = labelled_dataset.finished(output, settings=job.settings)
     if finished is not None:
         progress.say(f"{output} is complete, made with the same settings: nothing to do")
         return finished
-
-    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    missing = [
-        task for task in tasks if not Summary.load(output, split=task.split, index=task.index, settings=fingerprint)
-    ]
-    progress.say(f"{len(missing)} of {len(tasks)} shards to label")
-    if missing:
-        run_pipeline(
-            missing,
-            teacher=teacher,
-            model_id=metadata["model_id"],
-            output=output,
-            settings=fingerprint,
-            options=options,
-            tokenizer=tokenizer,
-            beam_options=beam_options,
-        )
-    summaries = [Summary.load(output, split=task.split, index=task.index, settings=fingerprint) for task in tasks]
+    labelled_dataset.claim(output, settings=job.settings)
+    _complete(job, beam_options=beam_options)
     return labelled_dataset.describe(
-        output, source=source, tasks=tasks, summaries=summaries, settings=settings, teacher=teacher, metadata=metadata
+        output,
+        source=job.source,
+        tasks=job.tasks,
+        summaries=job.summaries(),
+        settings=job.settings,
+        teaching=job.teaching,
     )
 
 
-def run_pipeline(
-    tasks: Sequence[Task],
+def try_filters(
+    records: str,
     *,
+    splits: Sequence[str],
     teacher: str,
-    model_id: str,
     output: str,
-    settings: str,
     options: LabellingOptions,
-    tokenizer: str | None,
-    beam_options: PipelineOptions | None,
-) -> None:
-    """Labels the shards in `tasks` and leaves a `Summary` of each in `output`."""
-    handler = TeacherHandler(
-        teacher,
-        targets=options.targets,
-        batch_size=options.batch_size,
-        with_nodes=COLLAPSED in options.artifacts,
+    tokenizer: str | None = None,
+    beam_options: PipelineOptions | None = None,
+) -> list[str]:
+    """Labels without writing records, and reports in `output`/dry_run what each threshold would keep.
+
+    Args: as of `pseudo_label`. The thresholds of `options` refuse nothing; the report says what they would refuse.
+
+    Returns:
+        The report for a terminal.
+
+    Raises:
+        ValueError: as `pseudo_label`.
+    """
+    open_filters = Filters(park_lines=options.filters.park_lines)
+    artifacts = tuple(name for name in options.encoding.artifacts if name in (HARD, NBEST))  # those with a score
+    job = plan_job(
+        records,
+        splits=splits,
+        teacher=teacher,
+        output=f"{output}/{DRY_RUN_FOLDER}",
+        options=dataclasses.replace(
+            options,
+            filters=open_filters,
+            encoding=dataclasses.replace(options.encoding, artifacts=artifacts),
+        ),
+        tokenizer=tokenizer,
+        is_dry=True,
     )
+    check_filters(options, teaching=job.teaching)
+    _complete(job, beam_options=beam_options)
+    rows = [row for task in job.tasks for row in load_rows(job.place.output, task=task)]
+    rejected = collections.Counter(reject.reason for summary in job.summaries() for reject in summary.rejects)
+    report = {"filters": options.filters, "rejected": dict(sorted(rejected.items()))}
+    title = f"Scores of {', '.join(splits)} by teacher {job.teaching.model_id}"
+    if all(row.reason for row in rows):
+        raise ValueError(f"no utterance of {sum(task.records for task in job.tasks)} was labelled: {dict(rejected)}")
+    dry_run.write(job.place.output, rows=rows, title=title, **report)
+    labelled_dataset.remove_leftovers(job.place.output)
+    return [*dry_run.lines(rows, **report), "", f"wrote {job.place.output}/report.html and scores.tsv"]
+
+
+def _complete(job: Job, *, beam_options: PipelineOptions | None) -> None:
+    """Labels what is not complete yet."""
+    done = [summary is not None for summary in job.summaries()]
+    progress.say(f"{done.count(False)} of {len(done)} shards to label")
+    if all(done):
+        return
     beam_options = beam_options or PipelineOptions([])
     # Unless another is named: DirectRunner would look for a Prism binary on the network.
     runner = None if beam_options.get_all_options()["runner"] else FnApiRunner()
     with progress.shown("pseudo_label"), beam.Pipeline(runner=runner, options=beam_options) as pipeline:
-        progress.expect(sum(task.records for task in tasks))
-        shards = pipeline | "Shards" >> beam.Create(tasks)
-        read = shards | "Read" >> ReadBatches(
-            batch_size=options.batch_size, max_seconds=options.max_seconds, tokenizer=tokenizer
-        )
-        inferences = read["batches"] | "Teacher" >> LabelWithTeacher(handler, model_identifier=model_id)
-        encoded = inferences | "Encode" >> EncodeArtifacts(
-            artifacts=options.artifacts,
-            collapsed_bits=options.collapsed_bits,
-            min_confidence=options.min_confidence,
-        )
-        merged = {
-            "tasks": shards | "Key" >> beam.Map(lambda task: (task.key, task)),
-            "stored": encoded["stored"],
-            "rejects": (read["rejects"], encoded["rejects"]) | "Rejects" >> beam.Flatten(),
-            "batched": read["batched"],
-        }
-        _ = merged | "Write" >> WriteLabelled(output, settings=settings)
+        missing = [task for task, is_done in zip(job.tasks, done, strict=True) if not is_done]
+        progress.expect(sum(task.records for task in missing))
+        build(pipeline, job, missing=missing)
 
 
-def _utterances(source, splits):
-    return sum(source.split(split).utterances for split in splits) or 1
-
-
-def _checked_tokenizer(tokenizer, teacher, metadata):
-    """The folder of the teacher's tokenizer: the one given, or the one inside the SavedModel."""
-    if tokenizer is None and tf.io.gfile.exists(f"{teacher}/{TOKENIZER_FOLDER}"):
-        tokenizer = f"{teacher}/{TOKENIZER_FOLDER}"
-    if tokenizer is None:
-        raise ValueError("--targets=reference needs --tokenizer, the folder of the teacher's tokenizer")
-    found, wanted = Tokenizer.load(tokenizer).hash, metadata["tokenizer"]["hash"]
-    if found != wanted:
-        raise ValueError(f"{tokenizer} has hash {found}, the teacher was trained with {wanted}: give that one")
-    return tokenizer
-
-
-def _settings(source, splits, metadata, options):
-    shards = {split: [shard.sha256 for shard in source.split(split).shards] for split in splits}
-    return {
-        "source": hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()[:16],
-        "splits": list(splits),
-        "teacher": metadata["model_id"],
-        **dataclasses.asdict(options),
-        "artifacts": [name for name in ARTIFACTS if name == "hard" or name in options.artifacts],
+def build(pipeline: beam.Pipeline, job: Job, *, missing: Sequence[Task]) -> None:
+    """Adds to `pipeline` what labels the `missing` tasks of a job and leaves a `Summary` of each."""
+    options = job.options
+    handler = TeachersHandler(
+        job.teaching.routes, batch_size=options.batch_size, targets=options.targets, encoding=options.encoding
+    )
+    shards = pipeline | "Shards" >> beam.Create(missing)
+    read = shards | "Read" >> ReadBatches(
+        batch_size=options.batch_size,
+        max_seconds=options.max_seconds,
+        tokenizer=job.tokenizer,
+        domains=job.teaching.domains,
+    )
+    parts = read["batches"] | "Label" >> LabelBatches(
+        handler,
+        model_identifier=job.teaching.model_id,
+        place=job.place,
+        encoding=None if job.is_dry else options.encoding,
+        filters=options.filters,
+    )
+    # What is complete takes part in the choice among utterances that say the same.
+    complete = (
+        pipeline
+        | "Complete" >> beam.Create([task for task in job.tasks if task not in missing])
+        | "Rows" >> beam.FlatMap(lambda task, output: candidates(task.key, rows=load_rows(output, task=task)),
+                                 job.place.output)
+    )  # fmt: skip
+    labelled = parts | "Candidates" >> beam.FlatMap(lambda part: candidates(part.key, rows=part.rows))
+    merged = {
+        "tasks": shards | "Key" >> beam.Map(lambda task: (task.key, task)),
+        "parts": parts | "First" >> beam.Map(lambda part: (part.key, part.first)),
+        "rejects": read["rejects"],
+        "batched": read["batched"],
+        "same": (complete, labelled) | beam.Flatten() | "SameText" >> JudgeSameText(options.filters),
     }
+    _ = merged | "Write" >> WriteLabelled(job.place, with_records=not job.is_dry)

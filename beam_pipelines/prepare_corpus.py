@@ -2,14 +2,14 @@
 
     python -m beam_pipelines.prepare_corpus --input=LibriSpeech --output=run/records
 
-Input is a folder in LibriSpeech layout (SPLIT/SPEAKER/CHAPTER/*.flac, *.wav or *.ogg with *.trans.txt beside them; a
-split without transcripts is unlabelled; SPLIT/alignments.tsv may give word times; SPLIT-truth folders are skipped), a
-folder of JSONL manifests as NeMo writes them (SPLIT.jsonl: audio_filepath, duration, text, offset), or one manifest.
+Input is a folder in LibriSpeech or Libri-Light layout, NeMo manifests (JSONL), Kaldi data folders, Common Voice, a
+pattern of audio files such as 'DIR/**/*.mp3', or utterance records; see docs/how_to/own_corpus.md. Unlabelled
+recordings that are long are cut in their pauses.
 
-Output is OUTPUT/SPLIT/*.tfrecord, 16 kHz mono, and OUTPUT/dataset.json, written last. What cannot be used is counted by
-reason and listed in OUTPUT/dead_letter.jsonl. Started again the command does nothing if the dataset is complete, else
-it makes it anew. All other flags go to Apache Beam, for example --runner=FlinkRunner; without --runner the job runs in
-this process.
+Output is OUTPUT/SPLIT/*.tfrecord, 16 kHz mono, report.html for people and, written last, dataset.json. What cannot be
+used is counted by reason and listed in dead_letter.jsonl. Started again the command does nothing if the dataset is
+complete, else it goes on where it stopped. All other flags go to Apache Beam, for example --runner=FlinkRunner;
+without --runner the job runs in this process.
 """
 
 from pathlib import Path
@@ -19,35 +19,52 @@ from absl import flags
 from beam_pipelines import command_line
 
 _REQUIRED = {
-    "input": "Folder of the corpus, or a JSONL manifest",
+    "input": "Folder of the corpus, a manifest or a pattern, may be repeated",
     "output": "Folder for the records",
 }
 
 
 def run(values: flags.FlagValues, beam_arguments: list[str]) -> None:
     """The job; every ValueError is one line for the user."""
-    if "://" not in values.input and not Path(values.input).exists():
-        raise ValueError(f"no such file or folder: {values.input}; --input takes a corpus folder or a JSONL manifest")
+    for path in values.input:
+        if not set("*?[") & set(path) and "://" not in path and not Path(path).exists():
+            raise ValueError(
+                f"no such file or folder: {path}; --input takes a corpus folder, a JSONL manifest or a pattern"
+            )
+    segment_seconds = _range(values.segment_seconds)
     # TensorFlow and Beam take seconds to import: not before the flags are known to be right.
     import tensorflow as tf
 
-    from beam_pipelines.corpus import prepare_corpus
+    from beam_pipelines.corpus import list_corpus, prepare_corpus
     from beam_pipelines.transforms import progress
 
     tf.get_logger().setLevel("ERROR")  # tensorflow-io's resampler warns about itself
+    options = command_line.beam_options(beam_arguments)
+    for line in list_corpus(values.input, format=values.format, splits=values.splits, count=values.dry_run):
+        progress.say(line)
+    if values.dry_run:
+        return
     info, made = prepare_corpus(
         values.input,
         output=values.output,
+        format=values.format,
         splits=values.splits,
         num_shards=values.num_shards,
         min_seconds=values.min_seconds,
+        max_seconds=values.max_seconds,
         text_profile=values.text_profile,
-        beam_options=command_line.beam_options(beam_arguments),
+        segment=values.segment,
+        segment_seconds=segment_seconds,
+        level_dbfs=values.level_dbfs,
+        keep_duplicates=values.keep_duplicates,
+        decoder_processes=values.decoder_processes,
+        beam_options=options,
     )
     if not made:
         progress.say(f"{values.output} is complete already; delete its dataset.json if the input has changed")
     for line in describe(info):
         progress.say(line)
+    progress.say(f"for people: {values.output}/report.html")
 
 
 def describe(info) -> list[str]:
@@ -64,19 +81,46 @@ def describe(info) -> list[str]:
     ]
 
 
+def _range(given: list[str]) -> tuple[float, float]:
+    try:
+        least, longest = (float(value) for value in given)
+    except ValueError as error:
+        raise ValueError(f"--segment_seconds must be MIN,MAX as 2,30: got {','.join(given)}") from error
+    return least, longest
+
+
 def define_flags() -> None:
     """Not at import, so that programs which import this module keep their own flags."""
-    flags.DEFINE_string("input", None, _REQUIRED["input"])
+    flags.DEFINE_multi_string("input", None, _REQUIRED["input"])
     flags.DEFINE_string("output", None, _REQUIRED["output"])
+    flags.DEFINE_enum(
+        "format",
+        "auto",
+        ["auto", "librispeech", "libri_light", "nemo", "kaldi", "common_voice", "audio", "records"],
+        "Of the input.",
+    )
     flags.DEFINE_list("splits", [], "Splits to take, with commas; all of them by default.")
+    flags.DEFINE_bool("dry_run", False, "Only say what would be read.")
     flags.DEFINE_integer("num_shards", 4, "Files per split.")
     flags.DEFINE_float("min_seconds", 0.1, "Refuse shorter utterances.")
-    flags.DEFINE_enum(
+    flags.DEFINE_float("max_seconds", None, "Refuse longer utterances.")
+    flags.DEFINE_string(
         "text_profile",
-        "upper",
-        ["upper", "words", "verbatim"],
-        "Transcripts: upper case, also without punctuation, as is.",
+        None,
+        "Transcripts: upper case (upper), also without punctuation (words), as is (verbatim), in the letters of a "
+        "language (en, de, ...), or in those of each utterance's own (by_domain). By default upper, and as is those of "
+        "records.",
     )
+    flags.DEFINE_enum(
+        "segment",
+        "auto",
+        ["auto", "never", "always"],
+        "Cut unlabelled audio in its pauses: where it is too long, never, always.",
+    )
+    flags.DEFINE_list("segment_seconds", ["2", "30"], "MIN,MAX: lengths of what is cut.")
+    flags.DEFINE_float("level_dbfs", None, "Bring all utterances to this level of active speech, as -26.")
+    flags.DEFINE_bool("keep_duplicates", False, "Keep the same audio in more than one place.")
+    flags.DEFINE_integer("decoder_processes", None, "Per worker; 0: the worker itself. One per core by default.")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ numbers whatever the runner, the number of workers or the order of bundles, and 
 bit; an accelerator sees a bounded number of static shapes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -39,7 +39,11 @@ class Task(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """An utterance on its way to the teacher: where it stands (split, shard, position), float32 [S], its targets."""
+    """An utterance on its way to the teacher: where it stands (split, shard, position), and float32 [S].
+
+    `text` is its own transcript, "" without one; `tokens` are those of the text where they are to be the targets;
+    `domain` chooses the teacher, "" where one teacher labels everything.
+    """
 
     split: str
     shard: int
@@ -48,6 +52,7 @@ class Pending(NamedTuple):
     waveform: np.ndarray
     text: str = ""
     tokens: tuple[int, ...] = ()
+    domain: str = ""
 
 
 class Reject(NamedTuple):
@@ -80,10 +85,10 @@ def batch_rows(count: int, *, batch_size: int) -> int:
 
 
 def form_batches(utterances: Iterable[Pending], *, batch_size: int) -> Iterator[list[Pending]]:
-    """Batches of up to `batch_size` utterances of one bucket, in order; the incomplete ones come last, short first."""
-    waiting: dict[int, list[Pending]] = {}
+    """Up to `batch_size` utterances of one bucket and domain at a time, in order; incomplete ones last, short first."""
+    waiting: dict[tuple[int, str], list[Pending]] = {}
     for utterance in utterances:
-        bucket = bucket_samples(len(utterance.waveform))
+        bucket = (bucket_samples(len(utterance.waveform)), utterance.domain)
         batch = waiting.setdefault(bucket, [])
         batch.append(utterance)
         if len(batch) == batch_size:
@@ -99,11 +104,12 @@ class ReadBatches(beam.PTransform):
         batch_size: rows of a full batch.
         max_seconds: longer utterances are refused: their batch would not fit into memory.
         tokenizer: folder of the teacher's tokenizer where the targets are the records' own transcripts, else None.
+        domains: those that have a teacher, utterances of others are refused; none where one teacher labels everything.
     """
 
-    def __init__(self, *, batch_size: int, max_seconds: float, tokenizer: str | None):
+    def __init__(self, *, batch_size: int, max_seconds: float, tokenizer: str | None, domains: Sequence[str] = ()):
         super().__init__()
-        self._dofn = _ReadDoFn(batch_size, max_seconds, tokenizer)
+        self._dofn = _ReadDoFn(batch_size, max_seconds, tokenizer, tuple(domains))
 
     def expand(self, tasks: beam.PCollection[Task]):
         # Without Reshuffle the runner fuses this with the creation of the few tasks, and one worker does them all.
@@ -112,8 +118,9 @@ class ReadBatches(beam.PTransform):
 
 
 class _ReadDoFn(beam.DoFn):
-    def __init__(self, batch_size, max_seconds, tokenizer):
+    def __init__(self, batch_size, max_seconds, tokenizer, domains):
         self._batch_size, self._max_seconds, self._tokenizer_dir = batch_size, max_seconds, tokenizer
+        self._domains = domains
         self._tokenizer = None
 
     def setup(self):
@@ -167,12 +174,19 @@ class _ReadDoFn(beam.DoFn):
         if seconds > self._max_seconds:
             error = f"{seconds:.1f} s, --max_seconds={self._max_seconds:g}"
             return Reject(position, utterance.utterance_id, "too_long", error)
-        pending = Pending(task.split, task.index, position, utterance.utterance_id, utterance.waveform)
+        domain = utterance.domain if self._domains else ""
+        if self._domains and domain not in self._domains:
+            error = f"domain {domain!r}, --teacher has {', '.join(self._domains)}"
+            return Reject(position, utterance.utterance_id, "no_teacher_for_domain", error)
+        text = utterance.text or ""
+        pending = Pending(
+            task.split, task.index, position, utterance.utterance_id, utterance.waveform, text=text, domain=domain
+        )
         if self._tokenizer is None:
             return pending
-        if not utterance.text:
+        if not text:
             return Reject(position, utterance.utterance_id, "no_transcript", "--targets=reference needs one")
         try:
-            return pending._replace(text=utterance.text, tokens=tuple(self._tokenizer.encode(utterance.text)))
+            return pending._replace(tokens=tuple(self._tokenizer.encode(text)))
         except UnknownCharacters as error:
             return Reject(position, utterance.utterance_id, "unknown_characters", str(error))

@@ -1,59 +1,43 @@
 """A Beam model handler for teachers that are SavedModels.
 
 The stock TensorFlow handler of Beam loads Keras files and stacks equal shapes. A teacher here is any SavedModel with
-the signatures `teacher`, `teacher_forced` and `joint` (DESIGN section 5), and utterances differ in length.
+the signatures `teacher`, `teacher_forced` and `joint` (DESIGN section 5), `nbest` and `hidden` for the artifacts of
+these names; and utterances differ in length.
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import tensorflow as tf
-from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.ml.inference.base import ModelHandler
 from tensorflow.core.protobuf import saved_model_pb2
 
+from beam_pipelines.transforms import lattices
+from beam_pipelines.transforms.artifacts import COLLAPSED, DENSE, HIDDEN, IMPOSSIBLE, NBEST, TOP_K, Encoding, refusal
 from beam_pipelines.transforms.batch import Pending, batch_rows, bucket_samples
+from beam_pipelines.transforms.labels import Inference, Labels
 from tf_rnnt_kd import lattice
-from tf_rnnt_kd.records import SAMPLE_RATE
+from tf_rnnt_kd.records import SAMPLE_RATE, codecs
+from tf_rnnt_kd.records.features import NBest
 
 METADATA_FILE = "assets.extra/metadata.json"
+SIGNATURES = ("teacher", "teacher_forced", "joint")
 HYPOTHESIS = "hypothesis"
 REFERENCE = "reference"
 TARGETS = (HYPOTHESIS, REFERENCE)
 
 
-class Labels(NamedTuple):
-    """What the teacher said about one utterance of T encoder frames, with padding cut off.
-
-    tokens, token_frames int32 [U], token_confidence float32 [U], word_confidence float32 [W]; `log_prob` is natural
-    log P(tokens given audio), summed over alignments; encoder float32 [T, H], predictor float32 [U+1, H]; nodes float32
-    [T, U+1, 3], log-probs of blank, label, rest, or None where nobody asked for them.
-    """
-
-    tokens: np.ndarray
-    text: str
-    log_prob: float
-    num_frames: int
-    token_frames: np.ndarray
-    token_confidence: np.ndarray
-    word_confidence: np.ndarray
-    encoder: np.ndarray
-    predictor: np.ndarray
-    nodes: np.ndarray | None
-
-
-class Inference(NamedTuple):
-    """Labels of an utterance (its waveform dropped), or the error that the teacher met with it."""
-
-    utterance: Pending
-    labels: Labels | None
-    error: str = ""
-
-
-def load_metadata(saved_model: str) -> dict[str, Any]:
+def load_metadata(saved_model: str, *, signatures: Sequence[str] = SIGNATURES) -> dict[str, Any]:
     """A teacher's metadata, checked, without loading the model.
+
+    Args:
+        saved_model: the directory.
+        signatures: what it must have.
+
+    Returns:
+        What metadata.json says, and `signatures`, the names of all that the SavedModel has.
 
     Raises:
         ValueError: not a SavedModel, no metadata, signatures missing, or another kind of joint.
@@ -62,21 +46,40 @@ def load_metadata(saved_model: str) -> dict[str, Any]:
     if not tf.io.gfile.exists(path):
         raise ValueError(f"{saved_model} holds no SavedModel: make one with python -m tf_rnnt_kd.export")
     with tf.io.gfile.GFile(path, "rb") as file:
-        signatures = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0].signature_def
-    missing = [name for name in ("teacher", "teacher_forced", "joint") if name not in signatures]
+        found = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0].signature_def
+    missing = [name for name in signatures if name not in found]
     if missing or not tf.io.gfile.exists(f"{saved_model}/{METADATA_FILE}"):
         what = f"the signatures {', '.join(missing)}" if missing else METADATA_FILE
         raise ValueError(f"{saved_model} cannot teach, it lacks {what}: export it with python -m tf_rnnt_kd.export")
     with tf.io.gfile.GFile(f"{saved_model}/{METADATA_FILE}") as file:
         metadata = json.loads(file.read())
-    for name, found, wanted in (
+    for name, value, wanted in (
         ("sample rate", metadata["sample_rate"], SAMPLE_RATE),
         ("blank index", metadata["blank_index"], 0),
         ("joint activation", metadata["joint"]["activation"], "tanh"),
     ):
-        if found != wanted:
-            raise ValueError(f"{saved_model} has {name} {found}, this pipeline needs {wanted}")
-    return metadata
+        if value != wanted:
+            raise ValueError(f"{saved_model} has {name} {value}, this pipeline needs {wanted}")
+    return {**metadata, "signatures": sorted(name for name in found if not name.startswith("__"))}
+
+
+def padded_batch(utterances: Sequence[Pending], *, batch_size: int) -> dict[str, tf.Tensor]:
+    """`waveforms` [R, S] and `num_samples` [R] of up to `batch_size` utterances, R and S of a bounded number of sizes.
+
+    Spare rows repeat the first utterance: the teacher never sees an empty one, whatever it makes of those.
+    """
+    rows = _rows(utterances, batch_size)
+    waveforms = np.zeros([len(rows), max(bucket_samples(len(row.waveform)) for row in rows)], np.float32)
+    for index, row in enumerate(rows):
+        waveforms[index, : len(row.waveform)] = row.waveform
+    return {
+        "waveforms": tf.constant(waveforms),
+        "num_samples": tf.constant([len(row.waveform) for row in rows], tf.int32),
+    }
+
+
+def _rows(utterances, batch_size):
+    return [*utterances, *[utterances[0]] * (batch_rows(len(utterances), batch_size=batch_size) - len(utterances))]
 
 
 class Teacher:
@@ -86,84 +89,109 @@ class Teacher:
         saved_model: the directory.
         targets: "hypothesis", the teacher's own, or "reference", the tokens that come with each utterance.
         batch_size: the most rows that the model sees at once.
-        with_nodes: also computes node log-probs from the projections.
+        encoding: which artifacts the labels are for; what none of them needs is not computed.
     """
 
-    def __init__(self, saved_model: str, *, targets: str, batch_size: int, with_nodes: bool):
+    def __init__(self, saved_model: str, *, targets: str, batch_size: int, encoding: Encoding):
         self._loaded = tf.saved_model.load(saved_model)  # holds the variables that the signatures use
         self._signatures = self._loaded.signatures
-        self._targets, self._batch_size, self._with_nodes = targets, batch_size, with_nodes
-        self._pieces = load_metadata(saved_model)["pieces"]
+        self._targets, self._batch_size, self._encoding = targets, batch_size, encoding
+        metadata = load_metadata(saved_model)
+        self._pieces, self._model_id = metadata["pieces"], metadata["model_id"]
+        self._hidden_layers = encoding.hidden_layers or tuple(sorted(metadata.get("hidden_layers", {})))
         self.joint = {name: value.numpy() for name, value in self._signatures["joint"]().items()}
 
     def label(self, utterances: Sequence[Pending]) -> list[Labels]:
         """Labels of up to `batch_size` utterances, in order. Errors of TensorFlow pass through."""
-        # Spare rows repeat the first utterance: the teacher never sees an empty one, whatever it makes of those.
-        spare = batch_rows(len(utterances), batch_size=self._batch_size) - len(utterances)
-        rows = [*utterances, *[utterances[0]] * spare]
-        length = max(bucket_samples(len(row.waveform)) for row in rows)
-        waveforms = np.zeros([len(rows), length], np.float32)
-        for index, row in enumerate(rows):
-            waveforms[index, : len(row.waveform)] = row.waveform
-        inputs = {
-            "waveforms": tf.constant(waveforms),
-            "num_samples": tf.constant([len(row.waveform) for row in rows], tf.int32),
-        }
+        audio = padded_batch(utterances, batch_size=self._batch_size)
         if self._targets == REFERENCE:
-            inputs["num_tokens"] = tf.constant([len(row.tokens) for row in rows], tf.int32)
-            inputs["tokens"] = tf.ragged.constant([row.tokens for row in rows], tf.int32, ragged_rank=1).to_tensor()
-            outputs = {**self._signatures["teacher_forced"](**inputs), **inputs}
+            tokens = [row.tokens for row in _rows(utterances, self._batch_size)]
+            given = {
+                "num_tokens": tf.constant([len(one) for one in tokens], tf.int32),
+                "tokens": tf.ragged.constant(tokens, tf.int32, ragged_rank=1).to_tensor(),
+            }
+            outputs = {**self._signatures["teacher_forced"](**audio, **given), **given}
         else:
-            outputs = self._signatures["teacher"](**inputs)
-        nodes = self._nodes(outputs) if self._with_nodes or self._targets == REFERENCE else None
-        if self._targets == REFERENCE:
-            outputs.update(self._aligned(outputs, nodes))
+            outputs = dict(self._signatures["teacher"](**audio))
+        outputs.update(self._lattice(outputs))
+        for artifact, signature in ((NBEST, "nbest"), (HIDDEN, "hidden")):
+            if artifact in self._encoding.artifacts:
+                found = self._signatures[signature](**audio)
+                outputs.update({f"{signature}/{name}": value for name, value in found.items()})
         outputs = {name: value.numpy() for name, value in outputs.items()}
-        stacked = None if nodes is None else np.stack([array.numpy() for array in nodes], axis=-1)
-        return [
-            self._labels_of(row, index, outputs, stacked if self._with_nodes else None)
-            for index, row in enumerate(utterances)
-        ]
+        return [self._labels_of(row, {name: x[i] for name, x in outputs.items()}) for i, row in enumerate(utterances)]
 
-    def _nodes(self, outputs):
-        return lattice.node_log_probs(
-            outputs["encoder_projection"],
-            outputs["predictor_projection"],
-            self.joint["kernel"],
-            self.joint["bias"],
-            labels=outputs["tokens"],
-            logit_lengths=outputs["num_frames"],
-            label_lengths=outputs["num_tokens"],
-        )
+    def _lattice(self, outputs):
+        """Of a batch: `nodes` [B, T, U+1, 3] and `best_frames` [B, U], each where it is needed."""
+        artifacts, lengths = self._encoding.artifacts, {
+            "logit_lengths": outputs["num_frames"], "label_lengths": outputs["num_tokens"]
+        }  # fmt: skip
+        with_band = bool(self._encoding.band) and bool({COLLAPSED, TOP_K} & set(artifacts))
+        with_path = with_band or self._targets == REFERENCE
+        if not with_path and COLLAPSED not in artifacts:
+            return {}
+        nodes = lattice.node_log_probs(
+            outputs["encoder_projection"], outputs["predictor_projection"], self.joint["kernel"], self.joint["bias"],
+            labels=outputs["tokens"], **lengths,
+        )  # fmt: skip
+        found = {"nodes": tf.stack(nodes, axis=-1)} if COLLAPSED in artifacts else {}
+        if with_path:
+            found["best_frames"] = lattice.viterbi(nodes, **lengths).token_frames
+        if self._targets == REFERENCE:
+            # Emission frames and confidence of given tokens are those on the best path.
+            frames = tf.maximum(found["best_frames"], 0)  # -1 in padding and where no path is possible
+            on_path = tf.gather(tf.transpose(nodes.label, [0, 2, 1])[:, :-1], frames, axis=2, batch_dims=2)
+            found |= {"token_frames": frames, "token_confidence": tf.exp(on_path)}
+        return found
 
-    def _aligned(self, outputs, nodes):
-        """Emission frames and confidence of given tokens: those on the best path through the lattice."""
-        path = lattice.viterbi(nodes, logit_lengths=outputs["num_frames"], label_lengths=outputs["num_tokens"])
-        frames = tf.maximum(path.token_frames, 0)  # -1 in padding and where no path is possible
-        on_path = tf.gather(tf.transpose(nodes.label, [0, 2, 1])[:, :-1], frames, axis=2, batch_dims=2)
-        return {"token_frames": frames, "token_confidence": tf.exp(on_path)}
-
-    def _labels_of(self, row, index, outputs, nodes):
-        num_tokens, num_frames = int(outputs["num_tokens"][index]), int(outputs["num_frames"][index])
-        confidence = outputs["token_confidence"][index, :num_tokens]
+    def _labels_of(self, row: Pending, outputs: Mapping[str, np.ndarray]) -> Labels:
+        """From the outputs for one row, still padded."""
+        num_tokens, num_frames = int(outputs["num_tokens"]), int(outputs["num_frames"])
+        confidence = outputs["token_confidence"][:num_tokens]
         if self._targets == REFERENCE:
             text, word_confidence = row.text, self._word_confidence(row.tokens, confidence)
         else:
-            text = outputs["text"][index].decode()
-            word_confidence = outputs["word_confidence"][index, : int(outputs["num_words"][index])]
-        return Labels(
-            tokens=outputs["tokens"][index, :num_tokens],
+            text, word_confidence = outputs["text"].decode(), outputs["word_confidence"][: int(outputs["num_words"])]
+        labels = Labels(
+            tokens=outputs["tokens"][:num_tokens],
             text=text,
-            log_prob=float(outputs["full_sum_log_prob"][index]),
+            log_prob=float(outputs["full_sum_log_prob"]),
             num_frames=num_frames,
-            token_frames=outputs["token_frames"][index, :num_tokens],
+            token_frames=outputs["token_frames"][:num_tokens],
             token_confidence=confidence,
             word_confidence=word_confidence,
             # Copies, for a view would keep the whole batch in memory.
-            encoder=outputs["encoder_projection"][index, :num_frames].copy(),
-            predictor=outputs["predictor_projection"][index, : num_tokens + 1].copy(),
-            nodes=None if nodes is None else nodes[index, :num_frames, : num_tokens + 1].copy(),
+            encoder=outputs["encoder_projection"][:num_frames].copy(),
+            predictor=outputs["predictor_projection"][: num_tokens + 1].copy(),
+            model_id=self._model_id,
         )
+        if refusal(labels) is not None:
+            return labels  # nobody will ask for the rest, which may be NaN
+        return labels._replace(**self._artifacts_of(labels, outputs))
+
+    def _artifacts_of(self, labels: Labels, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The fields of Labels that are None unless asked for."""
+        encoding, found = self._encoding, {}
+        if "nodes" in outputs:
+            found["nodes"] = outputs["nodes"][: labels.num_frames, : len(labels.tokens) + 1].copy()
+        if encoding.band and "best_frames" in outputs:
+            found["band"] = codecs.band_around(
+                outputs["best_frames"][: len(labels.tokens)], width=encoding.band, num_frames=labels.num_frames
+            )
+        if NBEST in encoding.artifacts:
+            found["nbest"] = _hypotheses(outputs, encoding.n_best)
+        if HIDDEN in encoding.artifacts:
+            num_frames = int(outputs["hidden/num_frames"])
+            found["hidden"] = {
+                layer: outputs[f"hidden/{layer}"][:num_frames].copy() for layer in self._hidden_layers
+            }
+        if TOP_K in encoding.artifacts:
+            found["top_k"] = lattices.top_k(
+                labels.encoder, labels.predictor, self.joint, k=encoding.top_k, band=found.get("band")
+            )
+        if DENSE in encoding.artifacts:
+            found["dense"] = lattices.dense(labels.encoder, labels.predictor, self.joint)
+        return found
 
     def _word_confidence(self, tokens, confidence):
         """As the search has it: a word is as sure as its least sure token; a mark with no letters is no word."""
@@ -176,13 +204,25 @@ class Teacher:
         return np.array([value for letters, value in words if letters], np.float32)
 
 
+def _hypotheses(outputs: Mapping[str, np.ndarray], n_best: int) -> NBest:
+    """The first of a teacher's hypotheses of one utterance, without those that are missing or impossible."""
+    count = min(int(outputs["nbest/num_hypotheses"]), n_best)
+    log_prob = outputs["nbest/log_prob"][:count]
+    possible = np.flatnonzero(log_prob > IMPOSSIBLE)
+    return NBest(
+        tokens=tuple(outputs["nbest/tokens"][n, : int(outputs["nbest/num_tokens"][n])].copy() for n in possible),
+        log_prob=log_prob[possible].copy(),
+        text=tuple(outputs["nbest/text"][n].decode() for n in possible),
+    )
+
+
 class TeacherHandler(ModelHandler[Pending, Inference, Teacher]):
     """Beam's way to a `Teacher`: one per worker process; a batch that fails is tried again one by one."""
 
-    def __init__(self, saved_model: str, *, targets: str, batch_size: int, with_nodes: bool):
+    def __init__(self, saved_model: str, *, targets: str, batch_size: int, encoding: Encoding):
         super().__init__()
         self._saved_model = saved_model
-        self._settings = {"targets": targets, "batch_size": batch_size, "with_nodes": with_nodes}
+        self._settings = {"targets": targets, "batch_size": batch_size, "encoding": encoding}
 
     def load_model(self) -> Teacher:
         return Teacher(self._saved_model, **self._settings)
@@ -212,16 +252,3 @@ def _in_one_line(error: Exception) -> str:
     """What went wrong, without TensorFlow's names of nodes, which differ from process to process."""
     text = str(error).partition("[[{{node")[0].partition("[Op:")[0].strip()
     return f"{type(error).__name__}: {text.splitlines()[-1] if text else 'no message'}"
-
-
-class LabelWithTeacher(beam.PTransform):
-    """PCollection of batches (lists of `Pending`, from `form_batches`) -> PCollection of `Inference`."""
-
-    def __init__(self, handler: TeacherHandler, *, model_identifier: str):
-        super().__init__()
-        self._handler, self._model_identifier = handler, model_identifier
-
-    def expand(self, batches: beam.PCollection[list[Pending]]) -> beam.PCollection[Inference]:
-        # The batches are ours, so that neither timing nor bundles decide who is computed with whom.
-        handler = self._handler.with_no_batching()
-        return batches | RunInference(handler, model_identifier=self._model_identifier)

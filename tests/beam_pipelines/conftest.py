@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+# --import-mode=importlib gives tests no package; what they share is imported by name.
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
 FRAME = 1280  # samples, 80 ms
 WIDTH, WORDS = 5, ("ONE", "TWO", "THREE", "FOUR")
 PIECES = ("<blank>", *(f"\u2581{word}" for word in WORDS))
+N_BEST, HIDDEN_LAYERS = 3, {"low": 3, "high": 5}
 LOUD = 0.05
 CRASH_AT = -1.0  # a sample of exactly this value makes the whole call fail
 NAN_ABOVE = 0.9  # and louder ones make the score NaN
@@ -41,6 +45,9 @@ class FakeTeacher(tf.Module):
         self.bias = tf.Variable(random.normal(size=[vocab_size]).astype(np.float32))
         self.embedding = tf.Variable(random.normal(size=[vocab_size, WIDTH]).astype(np.float32))
         self.direction = tf.Variable(random.normal(size=[WIDTH]).astype(np.float32))
+        self.layers = {
+            name: tf.Variable(random.normal(size=[width]).astype(np.float32)) for name, width in HIDDEN_LAYERS.items()
+        }
 
     def energies(self, waveforms, num_samples):
         """Root mean squares [B, T] of frames of 80 ms, and num_frames [B]."""
@@ -95,20 +102,46 @@ class FakeTeacher(tf.Module):
         found = self.recognise(waveforms, num_samples)
         return {**found, **self.forced(waveforms, num_samples, found["tokens"], found["num_tokens"])}
 
+    @tf.function(input_signature=[*_AUDIO.values()])
+    def hypotheses(self, waveforms, num_samples):
+        """What it heard, and the same without the last word, and without the last two, each less probable."""
+        found = self.teach(waveforms, num_samples)
+        exists = found["num_tokens"][:, None] >= tf.range(N_BEST)
+        num_tokens = tf.where(exists, found["num_tokens"][:, None] - tf.range(N_BEST), 0)
+        kept = tf.sequence_mask(num_tokens, tf.shape(found["tokens"])[1])
+        tokens = tf.where(kept, found["tokens"][:, None], 0)
+        words = tf.where(kept, found["words"][:, None], "")
+        less = 0.75 * tf.range(N_BEST, dtype=tf.float32)
+        return {
+            "tokens": tokens,
+            "num_tokens": num_tokens,
+            "log_prob": tf.where(exists, found["full_sum_log_prob"][:, None] - less, -1e30),
+            "num_hypotheses": tf.reduce_sum(tf.cast(exists, tf.int32), axis=1),
+            "text": tf.strings.strip(tf.strings.reduce_join(words, axis=-1, separator=" ")),
+        }
+
+    @tf.function(input_signature=[*_AUDIO.values()])
+    def hidden(self, waveforms, num_samples):
+        energies, num_frames = self.energies(waveforms, num_samples)
+        return {"num_frames": num_frames, **{name: energies[..., None] * x for name, x in self.layers.items()}}
+
     @tf.function(input_signature=[])
     def joint(self):
         return {"kernel": self.kernel + 0.0, "bias": self.bias + 0.0}
 
 
-def save(directory, *, pieces=PIECES, **metadata):
-    """Writes a SavedModel that knows `pieces`, with its metadata; `metadata` overrides."""
+def save(directory, *, pieces=PIECES, without=(), **metadata):
+    """Writes a SavedModel that knows `pieces`, with its metadata; `metadata` overrides; no signatures in `without`."""
     teacher = FakeTeacher(len(pieces))
     signatures = {
         "serving_default": teacher.recognise,
         "teacher": teacher.teach,
         "teacher_forced": teacher.forced,
         "joint": teacher.joint,
+        "nbest": teacher.hypotheses,
+        "hidden": teacher.hidden,
     }
+    signatures = {name: function for name, function in signatures.items() if name not in without}
     tf.saved_model.save(teacher, str(directory), signatures)
     content = {
         "model_id": "fake-teacher",
@@ -118,6 +151,7 @@ def save(directory, *, pieces=PIECES, **metadata):
         "sample_rate": 16000,
         "frame_seconds": 0.08,
         "joint": {"width": WIDTH, "vocab_size": len(pieces), "activation": "tanh"},
+        **({} if "hidden" in without else {"hidden_layers": HIDDEN_LAYERS}),
         **metadata,
     }
     path = pathlib.Path(directory) / "assets.extra" / "metadata.json"

@@ -9,98 +9,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_corpora as made
 import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
 from apache_beam.options.pipeline_options import PipelineOptions
+from made_corpora import prepare
 
 from beam_pipelines.corpus import prepare_corpus
-from beam_pipelines.transforms import progress, write
-from beam_pipelines.transforms.read import find_splits
+from beam_pipelines.inputs import find_splits
+from beam_pipelines.transforms import finish, progress, utterances
 from beam_pipelines.transforms.write import shard_of
 
 _ROOT = Path(__file__).parents[2]
 
 
-def _noise(seconds=0.5, *, rate=16000, channels=1, seed=0):
-    noise = np.random.default_rng(seed).standard_normal([int(seconds * rate), channels])
-    return np.clip(0.1 * noise, -0.9, 0.9)
-
-
-def _bytes(samples, *, format="FLAC", rate=16000, subtype=None):
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format=format, subtype=subtype)
-    return buffer.getvalue()
-
-
-def _put(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
-def _chapter(corpus, split, speaker, texts, *, suffix="flac", format="FLAC"):
-    """A LibriSpeech chapter: {utterance number: text, or None for no transcript}."""
-    folder = corpus / split / speaker / "7"
-    for number, text in texts.items():
-        name = f"{speaker}-7-{number:04d}"
-        _put(folder / f"{name}.{suffix}", _bytes(_noise(seed=int(speaker) + number), format=format))
-        if text is not None:
-            with (folder / f"{speaker}-7.trans.txt").open("a") as transcripts:
-                transcripts.write(f"{name} {text}\n")
-
-
 def _small_corpus(corpus):
-    _chapter(corpus, "train", "11", {0: "YES", 1: "NO GO"})
-    _chapter(corpus, "train", "12", {0: "go  stop"}, suffix="ogg", format="OGG")
-    _chapter(corpus, "train", "13", {0: "UP", 1: "DOWN"}, suffix="wav", format="WAV")
-    _chapter(corpus, "extra", "21", {0: None, 1: None, 2: None})
-    _chapter(corpus, "extra-truth", "21", {0: "HIDDEN"})
+    made.chapter(corpus, "train", "11", {0: "YES", 1: "NO GO"})
+    made.chapter(corpus, "train", "12", {0: "go  stop"}, suffix="ogg", format="OGG")
+    made.chapter(corpus, "train", "13", {0: "UP", 1: "DOWN"}, suffix="wav", format="WAV")
+    made.chapter(corpus, "extra", "21", {0: None, 1: None, 2: None})
+    made.chapter(corpus, "extra-truth", "21", {0: "HIDDEN"})
     return corpus
-
-
-def _read(output):
-    """{(split, id): parsed record}, with plain TensorFlow."""
-    parsed = {}
-    for path in sorted(output.glob("*/*.tfrecord")):
-        for record in tf.data.TFRecordDataset(str(path)):
-            features = tf.io.parse_single_example(
-                record,
-                {
-                    "utterance_id": tf.io.FixedLenFeature([], tf.string),
-                    "speaker": tf.io.FixedLenFeature([], tf.string),
-                    "split": tf.io.FixedLenFeature([], tf.string),
-                    "audio": tf.io.FixedLenFeature([], tf.string),
-                    "num_samples": tf.io.FixedLenFeature([], tf.int64),
-                    "text": tf.io.FixedLenFeature([], tf.string, default_value="(none)"),
-                    "words/text": tf.io.VarLenFeature(tf.string),
-                    "words/start_seconds": tf.io.VarLenFeature(tf.float32),
-                    "words/end_seconds": tf.io.VarLenFeature(tf.float32),
-                },
-            )
-            key = (features["split"].numpy().decode(), features["utterance_id"].numpy().decode())
-            assert key not in parsed
-            assert key[0] == path.parent.name
-            parsed[key] = features
-    return parsed
-
-
-def _waveform(features):
-    samples = tf.io.decode_raw(features["audio"], tf.int16).numpy()
-    assert len(samples) == features["num_samples"].numpy()
-    return samples / 32768.0
-
-
-def _text(features):
-    return features["text"].numpy().decode()
-
-
-def _files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def _dead_letters(output):
-    return [json.loads(line) for line in (output / "dead_letter.jsonl").read_text().splitlines()]
 
 
 def _counter(name):
@@ -109,10 +40,10 @@ def _counter(name):
 
 def test_librispeech_layout_read_back_with_plain_tensorflow(tmp_path):
     corpus, output = _small_corpus(tmp_path / "corpus"), tmp_path / "records"
-    info, made = prepare_corpus(str(corpus), output=str(output), num_shards=3)
-    assert made
-    found = _read(output)
-    assert {key: _text(features) for key, features in found.items()} == {
+    info, is_new = prepare(corpus, output, num_shards=3)
+    assert is_new
+    found = made.read(output)
+    assert {key: made.string(features, "text") for key, features in found.items()} == {
         ("train", "11-7-0000"): "YES",
         ("train", "11-7-0001"): "NO GO",
         ("train", "12-7-0000"): "GO STOP",
@@ -128,7 +59,7 @@ def test_librispeech_layout_read_back_with_plain_tensorflow(tmp_path):
         (source,) = (corpus / split / speaker / "7").glob(f"{utterance_id}.*")
         expected, _ = soundfile.read(source)
         # OGG decodes to floats, which 16 bits round.
-        np.testing.assert_allclose(_waveform(features), expected, atol=0 if source.suffix != ".ogg" else 2e-5)
+        np.testing.assert_allclose(made.waveform(features), expected, atol=0 if source.suffix != ".ogg" else 2e-5)
 
     page = json.loads((output / "dataset.json").read_text())
     assert page["counts"] == {"input": 8, "written": 8, "rejected": 0}
@@ -146,13 +77,14 @@ def test_librispeech_layout_read_back_with_plain_tensorflow(tmp_path):
 
 
 def _bad_corpus(corpus):
-    """A split with one of every fault, three good utterances among them; {id: reason} of what must be refused."""
+    """A split with one of every fault, four good utterances among them; {id: reason} of what must be refused."""
     folder = corpus / "train" / "31" / "7"
-    flac, ogg, wav = _bytes(_noise()), _bytes(_noise(2), format="OGG"), _bytes(_noise(), format="WAV")
+    flac, wav = (made.encoded(made.noise(), format=format) for format in ("FLAC", "WAV"))
+    ogg = made.encoded(made.noise(2), format="OGG")
     flipped = bytearray(flac)
     flipped[len(flac) // 2] ^= 16
-    smooth = np.convolve(_noise(rate=8000)[:, 0], np.hanning(12), mode="same")
-    with_nan = _noise().astype(np.float32)
+    smooth = np.convolve(made.noise(rate=8000)[:, 0], np.hanning(12), mode="same")
+    with_nan = made.noise().astype(np.float32)
     with_nan[7] = np.nan
     faults = {
         "empty": ("flac", b"", "empty_file"),
@@ -161,25 +93,25 @@ def _bad_corpus(corpus):
         "html": ("flac", b"<html>not found</html>", "not_audio"),
         "cut-ogg": ("ogg", ogg[: len(ogg) * 3 // 4], "truncated"),
         "cut-wav": ("wav", wav[: len(wav) // 2], "truncated"),
-        "nan": ("wav", _bytes(with_nan, format="WAV", subtype="FLOAT"), "non_finite"),
-        "silent": ("flac", _bytes(np.zeros(8000)), "silence"),
-        "short": ("flac", _bytes(_noise(0.01)), "too_short"),
-        "mp3": ("mp3", _bytes(_noise(), format="MP3"), "unsupported_format"),
+        "nan": ("wav", made.encoded(with_nan, format="WAV", subtype="FLOAT"), "non_finite"),
+        "silent": ("flac", made.encoded(np.zeros(8000)), "silence"),
+        "short": ("flac", made.encoded(made.noise(0.01)), "too_short"),
+        "mp3": ("mp3", made.encoded(made.noise(1), format="MP3"), ""),
         "unwritten": ("flac", flac, "missing_transcript"),
         "wordless": ("flac", flac, "empty_transcript"),
         "good": ("flac", flac, ""),
-        "slow": ("flac", _bytes(smooth * np.hanning(len(smooth)), rate=8000), ""),
-        "stereo": ("flac", _bytes(_noise(channels=2)), ""),
+        "slow": ("flac", made.encoded(smooth * np.hanning(len(smooth)), rate=8000), ""),
+        "stereo": ("flac", made.encoded(made.noise(channels=2)), ""),
     }
     lines = []
     for name, (suffix, content, _) in faults.items():
-        _put(folder / f"{name}.{suffix}", content)
+        made.put(folder / f"{name}.{suffix}", content)
         if name != "unwritten":
             lines.append(f"{name}{'' if name == 'wordless' else ' YES NO'}".encode())
     lines += [b"gone YES", b"good ANOTHER TEXT", b"bytes \xff\xfe", b""]
-    _put(folder / "31-7.trans.txt", b"\n".join(lines))
-    _put(corpus / "train" / "32" / "7" / "good.flac", flac)
-    _put(corpus / "train" / "32" / "7" / "32-7.trans.txt", b"good YES NO\n")
+    made.put(folder / "31-7.trans.txt", b"\n".join(lines))
+    made.put(corpus / "train" / "32" / "7" / "good.flac", flac)
+    made.put(corpus / "train" / "32" / "7" / "32-7.trans.txt", b"good YES NO\n")
     expected = {name: reason for name, (_, _, reason) in faults.items() if reason}
     return expected | {"gone": "missing_audio", "bytes": "bad_transcript_line"}
 
@@ -187,16 +119,16 @@ def _bad_corpus(corpus):
 def test_bad_input_is_counted_listed_and_never_stops_the_job(tmp_path):
     corpus, output = tmp_path / "corpus", tmp_path / "records"
     expected = _bad_corpus(corpus)
-    info, _ = prepare_corpus(str(corpus), output=str(output))
-    letters = _dead_letters(output)
+    info, _ = prepare(corpus, output)
+    letters = made.dead_letters(output)
     reasons = {letter["id"]: letter["reason"] for letter in letters}
     # Which of the checks finds a flipped bit depends on what the bit meant.
     assert reasons.pop("flipped") in {"damaged", "truncated"}
     assert reasons.pop("good") == "duplicate_id"
     assert reasons == expected
     # 15 audio files of speaker 31 and 1 of 32; a transcript without audio, a second one, an unreadable one.
-    assert info.counts == {"input": 19, "written": 3, "rejected": 16}
-    assert len(letters) == 16
+    assert info.counts == {"input": 19, "written": 4, "rejected": 15}
+    assert len(letters) == 15
     assert info.rejected == _counter("reason")(letters)
     assert info.rejected["duplicate_id"] == 2
     for letter in letters:
@@ -204,29 +136,24 @@ def test_bad_input_is_counted_listed_and_never_stops_the_job(tmp_path):
         assert letter["split"] == "train"
         assert Path(letter["source"]).exists()
         assert letter["error"]
-    found = _read(output)
-    assert {key[1] for key in found} == {"good", "slow", "stereo"}
+    found = made.read(output)
+    assert {key[1] for key in found} == {"good", "mp3", "slow", "stereo"}
     folder = corpus / "train" / "31" / "7"
     stereo, _ = soundfile.read(folder / "stereo.flac")
-    np.testing.assert_allclose(_waveform(found["train", "stereo"]), stereo.mean(axis=1), atol=0.5 / 32768 + 1e-9)
+    np.testing.assert_allclose(made.waveform(found["train", "stereo"]), stereo.mean(axis=1), atol=0.5 / 32768 + 1e-9)
     assert found["train", "slow"]["num_samples"] == 8000
     # Resampled from 8 to 16 kHz: every second sample is the original, which has nothing near the band edge.
     slow, _ = soundfile.read(folder / "slow.flac")
-    np.testing.assert_allclose(_waveform(found["train", "slow"])[::2], slow, atol=1e-3)
-
-
-def _manifest(path, entries):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(entry if isinstance(entry, str) else json.dumps(entry) for entry in entries) + "\n")
+    np.testing.assert_allclose(made.waveform(found["train", "slow"])[::2], slow, atol=1e-3)
 
 
 def test_manifests_as_nemo_writes_them(tmp_path):
     corpus, output = tmp_path / "corpus", tmp_path / "records"
     for name, seconds in [("a", 1.0), ("b", 2.0), ("long", 10.0)]:
-        _put(corpus / "clips" / f"{name}.wav", _bytes(_noise(seconds, seed=len(name)), format="WAV"))
+        made.put(corpus / "clips" / f"{name}.wav", made.encoded(made.noise(seconds, seed=len(name)), format="WAV"))
     outside = tmp_path / "elsewhere" / "c.flac"
-    _put(outside, _bytes(_noise(1.5)))
-    _manifest(
+    made.put(outside, made.encoded(made.noise(1.5)))
+    made.manifest(
         corpus / "train.jsonl",
         [
             {"audio_filepath": "clips/a.wav", "duration": 1.0, "text": "one"},
@@ -248,11 +175,11 @@ def test_manifests_as_nemo_writes_them(tmp_path):
             "[1, 2]",
         ],
     )
-    _manifest(corpus / "unlabelled.json", [{"audio_filepath": "clips/a.wav", "duration": 1.0, "text": ""}])
+    made.manifest(corpus / "unlabelled.json", [{"audio_filepath": "clips/a.wav", "duration": 1.0, "text": ""}])
     (corpus / "settings.json").write_text('{"no": "manifest"}')
-    info, _ = prepare_corpus(str(corpus), output=str(output))
-    found = _read(output)
-    assert {key: _text(features) for key, features in found.items()} == {
+    info, _ = prepare(corpus, output, keep_duplicates=True)
+    found = made.read(output)
+    assert {key: made.string(features, "text") for key, features in found.items()} == {
         ("train", "clips/a"): "ONE",
         ("train", "clips/b"): "TWO",
         ("train", "c"): "THREE",
@@ -262,9 +189,9 @@ def test_manifests_as_nemo_writes_them(tmp_path):
     }
     assert found["train", "clips/b"]["speaker"] == b"5"
     whole, _ = soundfile.read(corpus / "clips" / "long.wav")
-    np.testing.assert_array_equal(_waveform(found["train", "clips/long@1.500"]), whole[24000:56000])
+    np.testing.assert_array_equal(made.waveform(found["train", "clips/long@1.500"]), whole[24000:56000])
     assert info.counts == {"input": 17, "written": 6, "rejected": 11}
-    letters = _dead_letters(output)
+    letters = made.dead_letters(output)
     assert {letter["id"]: letter["reason"] for letter in letters if not letter["id"].startswith("line-")} == {
         "clips/long@9.000": "truncated",
         "stated": "truncated",
@@ -274,29 +201,29 @@ def test_manifests_as_nemo_writes_them(tmp_path):
     }
     assert info.rejected["bad_manifest_line"] == 6
     (no_path,) = [letter for letter in letters if "'audio_filepath' is missing" in letter["error"]]
-    assert no_path["source"] == f"{corpus}/train.jsonl:13"
+    assert no_path["source"] == f"{corpus}/train.jsonl:14"
 
-    single, _ = prepare_corpus(str(corpus / "unlabelled.json"), output=str(tmp_path / "single"), num_shards=1)
+    single, _ = prepare(corpus / "unlabelled.json", tmp_path / "single", num_shards=1)
     assert list(single.splits) == ["unlabelled"]
 
 
 def test_a_shortened_ogg_is_found_by_its_pages_and_a_shorter_whole_file_by_the_manifest(tmp_path):
     corpus = tmp_path / "corpus"
-    whole = _bytes(_noise(8.0), format="OGG")
+    whole = made.encoded(made.noise(8.0), format="OGG")
     last_page = whole.rindex(b"OggS")
-    _put(corpus / "cut.ogg", whole[:last_page])
-    _put(corpus / "replaced.ogg", _bytes(_noise(4.0), format="OGG"))
-    _put(corpus / "whole.ogg", whole)
-    _manifest(
+    made.put(corpus / "cut.ogg", whole[:last_page])
+    made.put(corpus / "replaced.ogg", made.encoded(made.noise(4.0), format="OGG"))
+    made.put(corpus / "whole.ogg", whole)
+    made.manifest(
         corpus / "dev.jsonl",
         [{"audio_filepath": f"{name}.ogg", "duration": 8.0, "text": "x"} for name in ("cut", "replaced", "whole")],
     )
-    info, _ = prepare_corpus(str(corpus), output=str(tmp_path / "records"))
+    info, _ = prepare(corpus, tmp_path / "records")
     assert info.rejected == {"truncated": 2}
-    errors = {letter["id"]: letter["error"] for letter in _dead_letters(tmp_path / "records")}
+    errors = {letter["id"]: letter["error"] for letter in made.dead_letters(tmp_path / "records")}
     assert "end-of-stream" in errors["cut"]
     assert errors["replaced"] == "the manifest says that it ends at 8.000 s, the file ends at 4.000 s"
-    assert [key[1] for key in _read(tmp_path / "records")] == ["whole"]
+    assert [key[1] for key in made.read(tmp_path / "records")] == ["whole"]
 
 
 def test_word_times_come_from_alignments(tmp_path):
@@ -310,8 +237,8 @@ def test_word_times_come_from_alignments(tmp_path):
         ("13-7-0000", "UP", "soon", "0.200"),
     ]
     (corpus / "train" / "alignments.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
-    info, _ = prepare_corpus(str(corpus), output=str(output), splits=["train"])
-    found = _read(output)
+    info, _ = prepare(corpus, output, splits=["train"])
+    found = made.read(output)
     assert set(info.splits) == {"train"}
     two_words = found["train", "11-7-0001"]
     assert two_words["words/text"].values.numpy().tolist() == [b"NO", b"GO"]
@@ -329,40 +256,40 @@ def test_two_builds_are_byte_identical_and_a_rerun_does_nothing(tmp_path):
     expected = _bad_corpus(corpus)
     assert expected
     for name in ("one", "two"):
-        prepare_corpus(str(corpus), output=str(tmp_path / name))
-    first = _files(tmp_path / "one")
-    assert first == _files(tmp_path / "two")
-    assert len(first) == 2 + 2 * 4
+        prepare(corpus, tmp_path / name)
+    first = made.contents(tmp_path / "one")
+    assert first == made.contents(tmp_path / "two")
+    assert len(first) == len(["dataset.json", "dead_letter.jsonl", "report.html"]) + 2 * 4
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*")}
-    _, made = prepare_corpus(str(corpus), output=str(tmp_path / "one"))
-    assert not made
+    _, is_new = prepare(corpus, tmp_path / "one")
+    assert not is_new
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*")} == times
 
 
 def test_other_settings_are_refused_and_a_missing_shard_is_noticed(tmp_path):
     corpus, output = _small_corpus(tmp_path / "corpus"), tmp_path / "records"
-    prepare_corpus(str(corpus), output=str(output), num_shards=2)
+    prepare(corpus, output, num_shards=2)
     with pytest.raises(ValueError, match="holds another dataset .num_shards 2 instead of 3.: choose another --output"):
-        prepare_corpus(str(corpus), output=str(output), num_shards=3)
+        prepare(corpus, output, num_shards=3)
     (output / "train" / "train-00001-of-00002.tfrecord").unlink()
     with pytest.raises(ValueError, match="is missing"):
-        prepare_corpus(str(corpus), output=str(output), num_shards=2)
+        prepare(corpus, output, num_shards=2)
 
 
 def test_a_run_that_dies_in_the_middle_is_made_good_by_the_next(tmp_path, monkeypatch):
     corpus = _small_corpus(tmp_path / "corpus")
-    prepare_corpus(str(corpus), output=str(tmp_path / "whole"), num_shards=2)
+    prepare(corpus, tmp_path / "whole", num_shards=2)
     killed = tmp_path / "killed"
-    decode = write.decode_audio
+    decode = utterances.decode_audio
 
     def dying(path, **settings):
         if "13-7-0001" in path:
-            raise MemoryError("simulated kill")
+            raise RuntimeError("simulated kill")
         return decode(path, **settings)
 
-    monkeypatch.setattr(write, "decode_audio", dying)
+    monkeypatch.setattr(utterances, "decode_audio", dying)
     with pytest.raises(Exception, match="simulated kill"):
-        prepare_corpus(str(corpus), output=str(killed), num_shards=2)
+        prepare(corpus, killed, num_shards=2)
     monkeypatch.undo()
     assert not (killed / "dataset.json").exists()
     # What SIGKILL leaves: half a temporary file, a half-written page, shards of a run with other settings.
@@ -370,29 +297,56 @@ def test_a_run_that_dies_in_the_middle_is_made_good_by_the_next(tmp_path, monkey
     (killed / "train" / "train-00000-of-00002.tfrecord.tmp").write_bytes(b"half")
     (killed / "train" / "train-00003-of-00004.tfrecord").write_bytes(b"stale")
     (killed / "dataset.json.tmp").write_bytes(b"{")
-    prepare_corpus(str(corpus), output=str(killed), num_shards=2)
-    assert _files(killed) == _files(tmp_path / "whole")
+    prepare(corpus, killed, num_shards=2)
+    assert made.contents(killed) == made.contents(tmp_path / "whole")
+
+
+def test_shards_that_are_complete_are_not_made_again(tmp_path, monkeypatch):
+    corpus, output = _small_corpus(tmp_path / "corpus"), tmp_path / "records"
+    prepare(corpus, tmp_path / "whole", num_shards=3)
+    decode, decoded = utterances.decode_audio, []
+
+    def counting(path, **settings):
+        decoded.append(Path(path).stem)
+        return decode(path, **settings)
+
+    def killed(*arguments, **settings):
+        raise RuntimeError("killed at the end")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "_remove_strays", killed)
+        with pytest.raises(Exception, match="killed at the end"):
+            prepare(corpus, output, num_shards=3)
+    monkeypatch.setattr(utterances, "decode_audio", counting)
+    # One shard is damaged meanwhile.
+    names = [f"{speaker}-7-{number:04d}" for speaker, number in [(11, 0), (11, 1), (12, 0), (13, 0), (13, 1)]]
+    damaged = shard_of(names[0], num_shards=3)
+    path = output / "train" / f"train-{damaged:05d}-of-00003.tfrecord"
+    path.write_bytes(path.read_bytes()[:-1])
+    prepare(corpus, output, num_shards=3)
+    assert sorted(decoded) == [name for name in names if shard_of(name, num_shards=3) == damaged]
+    assert made.contents(output) == made.contents(tmp_path / "whole")
 
 
 def test_another_number_of_workers_gives_the_same_bytes(tmp_path):
     corpus = _small_corpus(tmp_path / "corpus")
-    prepare_corpus(str(corpus), output=str(tmp_path / "one"), num_shards=2)
+    prepare(corpus, tmp_path / "one", num_shards=2)
     options = PipelineOptions(["--direct_num_workers=2", "--direct_running_mode=multi_threading"])
-    prepare_corpus(str(corpus), output=str(tmp_path / "two"), num_shards=2, beam_options=options)
-    assert _files(tmp_path / "one") == _files(tmp_path / "two")
+    prepare(corpus, tmp_path / "two", num_shards=2, beam_options=options)
+    assert made.contents(tmp_path / "one") == made.contents(tmp_path / "two")
 
 
 def test_a_corpus_without_one_usable_utterance_is_an_error_that_points_to_the_list(tmp_path):
-    _put(tmp_path / "corpus" / "dev" / "1" / "7" / "a.flac", b"")
+    made.put(tmp_path / "corpus" / "dev" / "1" / "7" / "a.flac", b"")
     with pytest.raises(Exception, match="none of 1 utterances is usable .1 empty_file.: see .*dead_letter.jsonl"):
-        prepare_corpus(str(tmp_path / "corpus"), output=str(tmp_path / "records"))
-    assert _dead_letters(tmp_path / "records")[0]["reason"] == "empty_file"
+        prepare(tmp_path / "corpus", tmp_path / "records")
+    assert made.dead_letters(tmp_path / "records")[0]["reason"] == "empty_file"
     assert not (tmp_path / "records" / "dataset.json").exists()
 
 
 def test_sources_that_get_lost_are_noticed(tmp_path):
-    with pytest.raises(RuntimeError, match="5 sources became 0 utterances and 0 refusals"):
-        write.finish_dataset(str(tmp_path), reports=[], num_sources=5, settings={})
+    with pytest.raises(RuntimeError, match="5 sources were found, 0 were read"):
+        finish.finish_dataset(str(tmp_path), reports=[], num_sources=5, speakers={}, settings={})
 
 
 def test_splits_are_found_and_wrong_requests_say_what_there_is(tmp_path):
@@ -406,8 +360,8 @@ def test_splits_are_found_and_wrong_requests_say_what_there_is(tmp_path):
     (tmp_path / "void").mkdir()
     with pytest.raises(ValueError, match="no corpus in .*LibriSpeech.*NeMo"):
         find_splits(str(tmp_path / "void"))
-    _manifest(corpus / "train.jsonl", [{"audio_filepath": "x.wav"}])
-    with pytest.raises(ValueError, match="for split train"):
+    made.manifest(corpus / "train.jsonl", [{"audio_filepath": "x.wav"}])
+    with pytest.raises(ValueError, match="is both librispeech .* and nemo .*: say --format=librispeech or --f"):
         find_splits(str(corpus))
 
 
@@ -447,16 +401,26 @@ def test_the_command_line(tmp_path):
     corpus, output = _small_corpus(tmp_path / "corpus"), tmp_path / "records"
     done = _command(f"--input={corpus}", f"--output={output}", "--num_shards=2")
     assert done.returncode == 0, done.stderr
+    assert f"train: librispeech in {corpus}/train" in done.stderr
     assert "8 in the input = 8 written + 0 refused" in done.stderr
-    assert len(_read(output)) == 8
+    assert len(made.read(output)) == 8
+
+
+def test_a_dry_run_says_what_is_there_and_writes_nothing(tmp_path):
+    corpus, output = _small_corpus(tmp_path / "corpus"), tmp_path / "records"
+    done = _command(f"--input={corpus}", f"--output={output}", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert f"extra: librispeech in {corpus}/extra: 3 sources, 0 with a transcript, 0 refused" in done.stderr
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "prepare_corpus: --input is missing: Folder of the corpus, or a JSONL manifest; see --help"),
+        ([], "prepare_corpus: --input is missing: Folder of the corpus, a manifest or a pattern, may be repeated"),
         (["--input=/nonexistent", "--output=x"], "prepare_corpus: no such file or folder: /nonexistent; --input takes"),
         (["--input=.", "--num_shards=many"], "prepare_corpus: flag --num_shards=many: "),
+        (["--input=.", "--output=x", "--segment_seconds=2"], "prepare_corpus: --segment_seconds must be MIN,MAX"),
     ],
 )
 def test_a_wrong_command_gives_one_line(arguments, message):
@@ -476,6 +440,7 @@ def test_a_misspelt_flag_is_no_option_of_beam(tmp_path):
 def test_help_is_short_and_has_an_example():
     done = _command("--help")
     assert "python -m beam_pipelines.prepare_corpus --input=LibriSpeech --output=run/records" in done.stdout
-    for flag in ("--input", "--output", "--splits", "--num_shards", "--min_seconds", "--text_profile", "--runner"):
+    for flag in ("--input", "--output", "--splits", "--num_shards", "--min_seconds", "--text_profile", "--runner",
+                 "--format", "--segment", "--level_dbfs", "--[no]keep_duplicates", "--[no]dry_run"):  # fmt: skip
         assert flag in done.stdout
-    assert done.stdout.count("\n") < 45
+    assert done.stdout.count("\n") < 70

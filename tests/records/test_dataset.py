@@ -68,7 +68,7 @@ def test_errors_name_the_file_and_the_way_out(tmp_path):
     with pytest.raises(ValueError, match="x.tfrecord is missing"):
         info.shard_paths(tmp_path, "dev")
     (tmp_path / "dataset.json").write_text(json.dumps({"schema_version": 99}))
-    with pytest.raises(ValueError, match="schema version 99, this code reads 1"):
+    with pytest.raises(ValueError, match="schema version 99, this code reads 2: make it again"):
         DatasetInfo.load(tmp_path)
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(ValueError, match="make the dataset again"):

@@ -1,5 +1,7 @@
 """Records are read back with plain TensorFlow, and protobuf's own parser, not with the module that wrote them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -88,6 +90,29 @@ def test_decode_inverts_encode_and_the_bytes_never_vary():
     assert encode_utterance(back) == record
 
 
+def test_where_an_utterance_comes_from_is_kept_and_absent_when_nobody_said():
+    cut = _utterance(domain="de", recording="book-7.flac", start_seconds=12.25, end_seconds=14.5)
+    parsed = tf.io.parse_single_example(
+        encode_utterance(cut),
+        {
+            "domain": tf.io.FixedLenFeature([], tf.string),
+            "recording": tf.io.FixedLenFeature([], tf.string),
+            "start_seconds": tf.io.FixedLenFeature([], tf.float32),
+            "end_seconds": tf.io.FixedLenFeature([], tf.float32),
+        },
+    )
+    found = {name: value.numpy() for name, value in parsed.items()}
+    expected = {"domain": b"de", "recording": b"book-7.flac", "start_seconds": 12.25, "end_seconds": 14.5}
+    assert found == expected
+    back = decode_utterance(encode_utterance(cut))
+    assert (back.domain, back.recording, back.start_seconds, back.end_seconds) == ("de", "book-7.flac", 12.25, 14.5)
+    assert encode_utterance(back) == encode_utterance(cut)
+    from_the_start = decode_utterance(encode_utterance(_utterance(start_seconds=0.0, end_seconds=1.5)))
+    assert (from_the_start.start_seconds, from_the_start.end_seconds) == (0.0, 1.5)
+    whole = decode_utterance(encode_utterance(_utterance()))
+    assert (whole.domain, whole.recording, whole.start_seconds, whole.end_seconds) == ("", "", None, None)
+
+
 def test_pcm16_keeps_every_16_bit_value_and_clips_the_rest():
     every = np.arange(-32768, 32768)
     raw = every.astype("<i2").tobytes()
@@ -143,6 +168,23 @@ def test_a_distillation_record_is_the_utterance_plus_the_teacher():
     assert parsed["collapsed"].numpy() == b"\x00\x01"
     assert decode_teacher(record) == _TEACHER
     assert decode_teacher(source) is None
+
+
+def test_the_teacher_and_its_agreement_with_others_are_kept():
+    teacher = dataclasses.replace(_TEACHER, model_id="abc", agreement=0.75)
+    record = encode_distillation(encode_utterance(_utterance()), teacher=teacher)
+    features = tf.train.Example.FromString(record).features.feature
+    assert features["teacher/id"].bytes_list.value[0] == b"abc"
+    assert features["teacher/agreement"].float_list.value[0] == 0.75
+    assert decode_teacher(record) == teacher
+
+
+def test_a_new_teacher_leaves_nothing_of_the_old_one():
+    source = encode_utterance(_utterance())
+    teacher = dataclasses.replace(_TEACHER, model_id="old", agreement=0.75)
+    names = ("collapsed", "nbest/text", "factored/encoder", "top_k", "hidden/block_3", "dense")
+    old = encode_distillation(source, teacher=teacher, artifacts={name: bytes_feature(b"old") for name in names})
+    assert encode_distillation(old, teacher=_TEACHER) == encode_distillation(source, teacher=_TEACHER)
 
 
 def test_an_empty_hypothesis_survives():

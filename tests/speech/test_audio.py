@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tf_rnnt_kd.speech import audio
 from tf_rnnt_kd.speech.audio import decode_audio, resample
 from tf_rnnt_kd.speech.errors import AudioError
 from tf_rnnt_kd.speech.flac import crc16_remainder
@@ -142,17 +143,12 @@ def test_crc16_is_that_of_the_flac_format():
     assert crc16_remainder(b"123456789" + bytes.fromhex("fee9")) != 0
 
 
-def test_things_that_are_no_usable_audio(tmp_path):
+def test_things_that_are_no_usable_audio():
     assert _reason(b"") == "empty_file"
     assert _reason(b"<html>404 not found</html>") == "not_audio"
     assert _reason(np.random.default_rng(0).bytes(5000)) == "not_audio"
-    assert _reason(tmp_path / "absent.flac") == "missing_audio"
-    assert _reason(tmp_path) in {"unreadable", "missing_audio"}
-    assert _reason(_encode(_speechlike(), format="MP3")) == "unsupported_format"
-    assert _reason(_encode(_speechlike(), format="OGG", subtype="OPUS")) == "unsupported_format"
-    assert _reason(_encode(_speechlike(), format="WAV", subtype="ULAW")) == "unsupported_format"
-    assert _reason(_encode(_speechlike(), format="WAV", subtype="DOUBLE")) == "unsupported_format"
-    assert _reason(_encode(_speechlike(), format="AIFF")) == "unsupported_format"
+    assert _reason(b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42") == "unsupported_format"
+    assert _reason(b"\xff\xf1\x50\x80" + bytes(100)) == "unsupported_format"  # AAC
 
 
 def test_samples_that_are_useless():
@@ -165,6 +161,26 @@ def test_samples_that_are_useless():
     assert _reason(_encode(_speechlike(0), format="WAV")) == "too_short"
     assert _reason(_encode(_speechlike(799), format="WAV"), min_seconds=0.05) == "too_short"
     assert len(decode_audio(_encode(_speechlike(800), format="WAV"), min_seconds=0.05)) == 800
+    for format in ("WAV", "FLAC", "OGG", "MP3", "AIFF"):
+        assert _reason(_encode(_speechlike(32000), format=format), max_seconds=1.9) == "too_long"
+    assert _reason(_encode(_speechlike(), format="WAV", rate=3999)) == "unsupported_format"
+    assert _reason(_encode(_speechlike(), format="WAV", rate=192001)) == "unsupported_format"
+
+
+def test_a_fault_of_the_program_costs_one_file_and_says_that_it_is_one(monkeypatch):
+    def decode(*_, **__):
+        raise IndexError("out of somewhere")
+
+    monkeypatch.setattr(audio, "decode", decode)
+    with pytest.raises(AudioError, match="IndexError: out of somewhere") as caught:
+        decode_audio(_encode(_speechlike(), format="WAV"))
+    assert caught.value.reason == "decoder_failed"
+
+
+def test_a_header_with_thousands_of_channels_is_damaged():
+    wav = bytearray(_encode(_speechlike(), format="WAV"))
+    wav[22:24] = b"\xff\xff"
+    assert _reason(bytes(wav)) == "damaged"
 
 
 def test_a_slight_overshoot_is_clipped():

@@ -21,7 +21,7 @@ _SLICE_ELEMENTS = 1792 * 1024
 
 
 def default_size(kernel):
-    """Rows of a slice for a kernel [H, V], an int or a scalar int32: so many that the largest temporary has 1.8M numbers.
+    """Rows of a slice for a kernel [H, V], an int or a scalar int32: the largest temporary has at most 1.8M numbers.
 
     Products of fewer rows are slower, slices that leave the cache are slower too.
     """

@@ -16,8 +16,10 @@ class LossInputs:
       student: NodeLogProbs [B, T, U+1].
       logit_lengths: [B] int32, student frames.
       label_lengths: [B] int32, labels.
-      teacher: NodeLogProbs [B, T, U+1] over the same labels and frames, or None.
-      teacher_log_prob: [B] log P_T(y|x); if not given, summed over the teacher's nodes.
+      has_teacher: [B], 0 for utterances to which the teacher's tensors say nothing, or None: each has one.
+      teacher: NodeLogProbs [B, T, U+1] over the same labels and frames, or None. Stored ones may lack nodes (all three
+        NEGATIVE_INFINITY) and are rounded.
+      teacher_log_prob: [B] log P_T(y|x), exact; if not given, summed over the teacher's nodes.
       node_weights: [B, T, U+1] weights of the teacher's nodes, or None.
       student_log_probs, teacher_log_probs: [B, N] log P(y^n|x) of N hypotheses, or None.
       hypothesis_mask: [B, N] bool, which hypotheses exist, or None for all.
@@ -31,6 +33,8 @@ class LossInputs:
       teacher_top_k: lattice.TopK over the same labels and frames, or None.
       band: lattice.Band of the student's nodes that these losses compare, or None for all; nodes have their own.
       student_log_prob, student_occupancies, teacher_occupancies: derived.
+      teacher_path_log_prob: derived: [B] log of the sum over the alignments that `teacher` has, which the occupancies
+        go with, and which differs from teacher_log_prob as far as nodes are rounded or missing.
     """
 
     NAMES = (
@@ -41,6 +45,7 @@ class LossInputs:
         "node_weights",
         "student_log_prob",
         "teacher_log_prob",
+        "teacher_path_log_prob",
         "student_occupancies",
         "teacher_occupancies",
         "student_log_probs",
@@ -64,6 +69,7 @@ class LossInputs:
         *,
         logit_lengths,
         label_lengths,
+        has_teacher=None,
         teacher=None,
         teacher_log_prob=None,
         node_weights=None,
@@ -83,6 +89,7 @@ class LossInputs:
         self.student = student
         self.logit_lengths = logit_lengths
         self.label_lengths = label_lengths
+        self.has_teacher = has_teacher
         self.teacher = _constant(teacher)
         self.node_weights = _constant(node_weights)
         self.student_log_probs = student_log_probs
@@ -101,9 +108,11 @@ class LossInputs:
 
     @property
     def teacher_log_prob(self):
-        if self._teacher_log_prob is not None or self.teacher is None:
-            return self._teacher_log_prob
-        return self._teacher_sums[0]
+        return self.teacher_path_log_prob if self._teacher_log_prob is None else self._teacher_log_prob
+
+    @property
+    def teacher_path_log_prob(self):
+        return None if self.teacher is None else self._teacher_sums[0]
 
     @property
     def teacher_occupancies(self):

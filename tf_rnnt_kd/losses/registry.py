@@ -66,7 +66,7 @@ class Loss(NamedTuple):
     options: dict
 
     def __call__(self, inputs, **options):
-        """[B] of these LossInputs."""
+        """[B] of these LossInputs; 0 for utterances without a teacher where the loss asks for one."""
         self.check_options(options)
         given = {name: getattr(inputs, name) for name in self.uses}
         missing = [name for name in self.needs if given[name] is None]
@@ -74,7 +74,11 @@ class Loss(NamedTuple):
             raise ValueError(
                 f"the loss {self.name!r} needs {', '.join(missing)}: give them to LossInputs, or drop the loss"
             )
-        return self.function(**given, **options)
+        value = self.function(**given, **options)
+        if inputs.has_teacher is None or not any(name.startswith("teacher") for name in self.uses):
+            return value
+        # Without a teacher there is nothing to learn; what the loss made of its empty tensors may be infinite.
+        return tf.where(inputs.has_teacher > 0, value, tf.zeros([], value.dtype))
 
     def check_options(self, options):
         unknown = sorted(set(options) - set(self.options))

@@ -7,15 +7,18 @@
 Paths go through `tf.io.gfile`, so a folder may lie in a bucket as well.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
+from tf_rnnt_kd.records.digest import ShardDigest
 from tf_rnnt_kd.records.schema import SAMPLE_RATE, SCHEMA_VERSION
 
 DATASET_FILE = "dataset.json"
@@ -57,7 +60,7 @@ class DatasetInfo:
         settings: what the dataset was made from, so that a rerun knows whether it has to do anything.
         teacher: of a distillation dataset: model_id, tokenizer_hash, frame_seconds, vocab_size, joint_width.
         artifacts: of a distillation dataset: name -> {"bytes", "bytes_per_hour", ...}.
-        statistics: of a distillation dataset: histograms and the like.
+        statistics: lengths, speakers and domains of utterances; of a distillation dataset histograms of its scores.
     """
 
     kind: str
@@ -101,7 +104,11 @@ class DatasetInfo:
         return cls(**content)
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Writes `directory/dataset.json` in one step; call it after everything else is in place."""
+        """Writes `directory/dataset.json` in one step; call it after everything else is in place.
+
+        What killed attempts left under temporary names goes first.
+        """
+        remove_temporaries(directory)
         content = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         write_atomically(f"{directory}/{DATASET_FILE}", content=json.dumps(content, indent=2, sort_keys=True) + "\n")
 
@@ -132,19 +139,19 @@ def shard_file(split: str, *, index: int, num_shards: int) -> str:
 def write_shard(directory: str | os.PathLike, *, file: str, records: Iterable[bytes]) -> Shard:
     """Writes `records` to `directory/file`: to a temporary name first, renamed when complete.
 
-    The temporary name is the same each time, so a run that was killed leaves nothing that the next does not replace.
+    May be called for the same file by several processes at once, with the same records: a runner tries a bundle again
+    while a worker that it believes dead is still writing. Whoever ends last replaces a complete file by an equal one.
     """
     path = f"{directory}/{file}"
-    temporary = path + TEMPORARY_SUFFIX
-    tf.io.gfile.makedirs(path.rpartition("/")[0])
-    count = 0
-    with tf.io.TFRecordWriter(temporary) as writer:
-        for record in records:
-            writer.write(record)
-            count += 1
-    size = tf.io.gfile.stat(temporary).length
-    sha256 = file_sha256(temporary)
-    tf.io.gfile.rename(temporary, path, overwrite=True)
+    with _replacing(path) as temporary, ShardDigest() as digest:
+        count = 0
+        with tf.io.TFRecordWriter(temporary) as writer:
+            for record in records:
+                digest.add(record)
+                writer.write(record)
+                count += 1
+        size = tf.io.gfile.stat(temporary).length
+        sha256 = digest.hexdigest()
     return Shard(file=file, records=count, bytes=size, sha256=sha256)
 
 
@@ -153,13 +160,34 @@ def read_shard(path: str | os.PathLike) -> Iterator[bytes]:
     yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
 
 
-def write_atomically(path: str | os.PathLike, *, content: str) -> None:
-    """Writes a small text file so that a reader sees all of it or the old one."""
-    temporary = f"{path}{TEMPORARY_SUFFIX}"
-    tf.io.gfile.makedirs(temporary.rpartition("/")[0] or ".")
-    with tf.io.gfile.GFile(temporary, "w") as file:
+def write_atomically(path: str | os.PathLike, *, content: str | bytes) -> None:
+    """Writes a small file so that a reader sees all of it or the old one; several processes may do so at once."""
+    with _replacing(str(path)) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
         file.write(content)
-    tf.io.gfile.rename(temporary, str(path), overwrite=True)
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """Gives a name to write to, which becomes `path` in one step at the end; after an error nothing has happened."""
+    # Of its own for each attempt: two that write the same temporary file leave holes in it when one of them dies.
+    temporary = f"{path}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+    tf.io.gfile.makedirs(path.rpartition("/")[0] or ".")
+    try:
+        yield temporary
+        tf.io.gfile.rename(temporary, path, overwrite=True)
+    except BaseException:
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.remove(temporary)
+        raise
+
+
+def remove_temporaries(directory: str | os.PathLike) -> None:
+    """Removes what attempts that were killed left under `directory`; call it when all its shards are in place."""
+    for folder, _, names in tf.io.gfile.walk(str(directory)):
+        for name in names:
+            if name.endswith(TEMPORARY_SUFFIX):
+                with contextlib.suppress(tf.errors.NotFoundError):  # its writer has just ended
+                    tf.io.gfile.remove(f"{folder.rstrip('/')}/{name}")
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -9,6 +9,8 @@ A record is a serialised `tf.train.Example`. Its features:
 | `num_samples` | int64 | S |
 | `text` | bytes | the transcript; **absent** when the utterance is unlabelled |
 | `words/text`, `words/start_seconds`, `words/end_seconds` | bytes, float, float lists | word times, or absent |
+| `domain` | bytes | language or domain, by which a teacher is chosen; absent when it is "" |
+| `recording`, `start_seconds`, `end_seconds` | bytes, float, float | where it was cut from; absent when it is whole |
 
 A distillation record has all that, and what was asked of the teacher (see `TeacherLabels`):
 
@@ -19,9 +21,10 @@ A distillation record has all that, and what was asked of the teacher (see `Teac
 | `teacher/text`, `teacher/word_confidence` | bytes, float [W] | the hypothesis and the confidence of its words |
 | `teacher/log_prob` | float | natural log of P(tokens given audio), summed over alignments |
 | `teacher/num_frames` | int64 | T, encoder frames of the teacher |
-| `collapsed` | bytes | `codecs.encode_collapsed` |
-| `factored/encoder`, `factored/encoder_shape` | bytes, int64 [2] | bfloat16 [T, H] |
-| `factored/predictor`, `factored/predictor_shape` | bytes, int64 [2] | bfloat16 [U+1, H] |
+| `teacher/id` | bytes | model id of the teacher |
+| `teacher/agreement` | float | how far several teachers say the same, 0 to 1; absent with one teacher |
+
+and the features of the other artifacts, which `features` lists and writes.
 
 The same value always gives the same bytes.
 """
@@ -32,8 +35,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SAMPLE_RATE = 16000
+TEACHER_FEATURES = ("teacher", "nbest", "collapsed", "factored", "top_k", "hidden", "dense")
+"""What the names of a teacher's features begin with, up to the first slash."""
 _PCM16_SCALE = 32768.0
 
 
@@ -41,7 +46,9 @@ _PCM16_SCALE = 32768.0
 class Utterance:
     """One utterance. `waveform` is float32 [S] in -1..1 at 16 kHz; `text` is None when unlabelled.
 
-    `words` holds (word, start seconds, end seconds) of the reference, empty when the times are unknown.
+    `words` holds (word, start seconds, end seconds) of the reference, empty when the times are unknown. `domain` is a
+    language or domain, "" when nobody said. `recording`, `start_seconds` and `end_seconds` say where the utterance was
+    cut from; "" and None when it was not.
     """
 
     utterance_id: str
@@ -50,13 +57,18 @@ class Utterance:
     speaker: str
     split: str
     words: tuple[tuple[str, float, float], ...] = ()
+    domain: str = ""
+    recording: str = ""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherLabels:
     """A teacher's hypothesis. `tokens`, `token_frames`, `token_confidence` have length U, `word_confidence` W.
 
-    `log_prob` is the full sum over alignments (natural log); `num_frames` is T, the teacher's encoder frames.
+    `log_prob` is the full sum over alignments (natural log); `num_frames` is T, the teacher's encoder frames;
+    `model_id` names the teacher; `agreement` of several teachers lies in 0..1, None with one.
     """
 
     tokens: Sequence[int]
@@ -66,6 +78,8 @@ class TeacherLabels:
     token_frames: Sequence[int]
     token_confidence: Sequence[float]
     word_confidence: Sequence[float]
+    model_id: str = ""
+    agreement: float | None = None
 
 
 def to_pcm16(waveform: np.ndarray) -> bytes:
@@ -127,6 +141,12 @@ def encode_utterance(utterance: Utterance) -> bytes:
         features["words/text"] = bytes_feature(words)
         features["words/start_seconds"] = float_feature(starts)
         features["words/end_seconds"] = float_feature(ends)
+    for name in ("domain", "recording"):
+        if getattr(utterance, name):
+            features[name] = bytes_feature(getattr(utterance, name))
+    for name in ("start_seconds", "end_seconds"):
+        if getattr(utterance, name) is not None:
+            features[name] = float_feature(getattr(utterance, name))
     return _serialise(features)
 
 
@@ -158,9 +178,13 @@ def decode_utterance(record: bytes) -> Utterance:
         utterance_id=_text(features, "utterance_id"),
         waveform=from_pcm16(audio),
         text=_text(features, "text") if "text" in features else None,
-        speaker=_text(features, "speaker") if "speaker" in features else "",
-        split=_text(features, "split") if "split" in features else "",
+        speaker=_text(features, "speaker"),
+        split=_text(features, "split"),
         words=words,
+        domain=_text(features, "domain"),
+        recording=_text(features, "recording"),
+        start_seconds=_float(features, "start_seconds"),
+        end_seconds=_float(features, "end_seconds"),
     )
 
 
@@ -169,7 +193,7 @@ def encode_distillation(
 ) -> bytes:
     """An utterance record plus the teacher's labels and `artifacts` (feature name -> Feature) -> serialised Example.
 
-    The utterance's own features are carried over as they are; teacher features already there are replaced.
+    The utterance's own features are carried over as they are; all that an earlier teacher left is dropped.
 
     Raises:
         ValueError: `utterance_record` is not an Example, or lists of the teacher differ in length.
@@ -180,7 +204,11 @@ def encode_distillation(
             f"tokens, token_frames and token_confidence must be equally long, got {len(teacher.tokens)}, "
             f"{len(teacher.token_frames)}, {len(teacher.token_confidence)}"
         )
-    features = parse_example(utterance_record)
+    features = {
+        name: value
+        for name, value in parse_example(utterance_record).items()
+        if name.partition("/")[0] not in TEACHER_FEATURES
+    }
     features.update(
         {
             "teacher/tokens": int64_feature(teacher.tokens),
@@ -192,6 +220,10 @@ def encode_distillation(
             "teacher/word_confidence": float_feature(teacher.word_confidence),
         }
     )
+    if teacher.model_id:
+        features["teacher/id"] = bytes_feature(teacher.model_id)
+    if teacher.agreement is not None:
+        features["teacher/agreement"] = float_feature(teacher.agreement)
     features.update(artifacts or {})
     return _serialise(features)
 
@@ -209,6 +241,8 @@ def decode_teacher(record: bytes) -> TeacherLabels | None:
         token_frames=list(features["teacher/token_frames"].int64_list.value),
         token_confidence=list(features["teacher/token_confidence"].float_list.value),
         word_confidence=list(features["teacher/word_confidence"].float_list.value),
+        model_id=_text(features, "teacher/id"),
+        agreement=_float(features, "teacher/agreement"),
     )
 
 
@@ -228,4 +262,10 @@ def _serialise(features: Mapping[str, tf.train.Feature]) -> bytes:
 
 
 def _text(features: Mapping[str, tf.train.Feature], name: str) -> str:
-    return features[name].bytes_list.value[0].decode()
+    """The string called `name`, "" where there is none."""
+    return features[name].bytes_list.value[0].decode() if name in features else ""
+
+
+def _float(features: Mapping[str, tf.train.Feature], name: str) -> float | None:
+    """The number called `name`, None where there is none."""
+    return features[name].float_list.value[0] if name in features else None

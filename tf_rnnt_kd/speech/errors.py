@@ -17,14 +17,19 @@ class AudioError(ValueError):
 
 REASONS = {
     "missing_audio": "the file is not there",
-    "unreadable": "the file is there and cannot be read",
+    "unreadable": "the file is there and cannot be read, or is no file",
     "empty_file": "no bytes",
-    "not_audio": "neither FLAC, WAV nor OGG",
+    "not_audio": "nothing that is known as audio",
     "unsupported_format": "audio of a kind that is not decoded here",
     "truncated": "the file ends early",
     "damaged": "the file's checks fail, or the decoder refuses it",
     "too_short": "too few samples",
+    "too_long": "more samples, or bytes, than fit in memory",
     "silence": "no sample differs from the others",
+    "no_speech": "sound in which no speech was found",
     "non_finite": "NaN or infinity",
     "out_of_range": "float samples far beyond -1..1",
+    "decoder_failed": "reading or decoding the file raised an error that nobody expected: a fault of the program",
+    "decoder_crashed": "the process that decoded the file died of it, each time",
+    "decoder_timeout": "decoding took longer than it may, each time",
 }

@@ -9,20 +9,27 @@ import dataclasses
 
 import numpy as np
 
+from tf_rnnt_kd.speech.audio_format import AudioFormat
 from tf_rnnt_kd.speech.errors import AudioError
 
+# Of what tensorflow-io knows, and what it can be told that it is 24 bits: each frame states its own depth.
+_DECODED_BITS, _HIDDEN_BITS = (8, 16, 24), {12: 2, 20: 5}
 _STREAMINFO_BYTES = 34
 _FRAME_HEADER_BYTES = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class FlacInfo:
-    """What STREAMINFO says. `num_samples` is per channel; 0 where the encoder did not know."""
+    """What STREAMINFO says. `num_samples` is per channel; 0 where the encoder did not know.
+
+    `position` and `first_frame` are the bytes where STREAMINFO's and the frames' content begins.
+    """
 
     sample_rate: int
     channels: int
     bits: int
     num_samples: int
+    position: int
     first_frame: int
 
 
@@ -31,6 +38,33 @@ class _Frame:
     header_bytes: int
     block_size: int
     number: int
+
+
+def probe(content: bytes) -> AudioFormat:
+    """The format of a file that starts with `fLaC`.
+
+    Raises:
+        AudioError: truncated, damaged, or unsupported_format.
+    """
+    info = read_streaminfo(content)
+    # The code in a frame's fourth byte; 0 there means "as in STREAMINFO".
+    frame_code = content[info.first_frame + 3 : info.first_frame + 4]
+    hidden = bool(frame_code) and frame_code[0] >> 1 & 7 == _HIDDEN_BITS.get(info.bits)
+    if info.bits not in _DECODED_BITS and not hidden:
+        raise AudioError("unsupported_format", f"FLAC with {info.bits} bits: convert it to 16 or 24 bits")
+    samples = check_frames(content, info)
+    return AudioFormat("flac", info.sample_rate, samples, channels=info.channels, bits=info.bits)
+
+
+def plain(content: bytes, audio: AudioFormat) -> bytes:
+    """The same frames behind a STREAMINFO that tensorflow-io takes: 8, 16 or 24 bits, and the length that was found."""
+    info = read_streaminfo(content)
+    bits = info.bits if info.bits in _DECODED_BITS else 24
+    if (bits, audio.num_samples) == (info.bits, info.num_samples):
+        return content
+    packed = info.sample_rate << 44 | (info.channels - 1) << 41 | (bits - 1) << 36 | audio.num_samples
+    start = info.position + 10
+    return content[:start] + packed.to_bytes(8, "big") + content[start + 8 :]
 
 
 def read_streaminfo(content: bytes) -> FlacInfo:
@@ -46,7 +80,7 @@ def read_streaminfo(content: bytes) -> FlacInfo:
         if kind == 0 and size >= _STREAMINFO_BYTES and position + size <= len(content):
             # 20 bits of sample rate, 3 of channels - 1, 5 of bits - 1, 36 of samples.
             packed = int.from_bytes(content[position + 10 : position + 18], "big")
-            info = (packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1, packed & (1 << 36) - 1)
+            info = (packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1, packed & (1 << 36) - 1, position)
         position += size
     if position > len(content):
         raise AudioError("truncated", f"the file ends within the FLAC metadata, after {len(content)} bytes")

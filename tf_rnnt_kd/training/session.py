@@ -10,9 +10,9 @@ from tf_rnnt_kd.models import build_transducer
 from tf_rnnt_kd.records import reader
 from tf_rnnt_kd.training.optimizer import WeightAverage, build_optimizer
 from tf_rnnt_kd.training.step import make_train_step
+from tf_rnnt_kd.training.teacher_inputs import ON_THE_TIME_AXIS, choose_artifacts
 
 _STATISTICS_UTTERANCES = 500
-_READS = {"collapsed": "teacher", "factored": "teacher_joint"}  # artifact: what losses need it for
 
 
 class Session:
@@ -40,14 +40,14 @@ class Session:
         self.model = build()
         self.average_model = build() if averaging else self.model
         objective = Objective(config.losses)
-        artifacts = [name for name, need in _READS.items() if need in objective.needs]
+        artifacts = choose_artifacts(objective.needs, stored=reader.stored_artifacts(sources))
         subsampling = self.model.subsampling
         reader.check_teacher(
-            sources, tokenizer_hash=tokenizer.hash, node_level=bool(artifacts),
+            sources, tokenizer_hash=tokenizer.hash, node_level=bool(ON_THE_TIME_AXIS & set(artifacts)),
             frame_seconds=self.hop_seconds * subsampling,
         )
         self.inventory = reader.take_inventory(
-            sources, tokenizer=tokenizer, frontend=frontend, subsampling=subsampling
+            sources, tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, artifacts=artifacts
         )
         stretch = max([1.0 / factor for factor in config.augment.speed_factors], default=1.0)
         self.buckets = reader.plan_buckets(

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tf_rnnt_kd import lattice
 from tf_rnnt_kd.losses import LossInputs
 from tf_rnnt_kd.speech.augment import spec_augment
+from tf_rnnt_kd.training.teacher_inputs import teacher_inputs
 
 
 def make_train_step(model, *, objective, optimizer, average, config, batch_spec, teacher_joint=None):
@@ -37,9 +38,8 @@ def make_train_step(model, *, objective, optimizer, average, config, batch_spec,
         )
         lengths = {"logit_lengths": lengths, "label_lengths": batch["num_tokens"]}
         nodes = lattice.node_log_probs(*student[:4], labels=batch["tokens"], **lengths)
-        total, terms = objective(
-            LossInputs(nodes, student_joint=student, **lengths, **_teacher(batch, teacher_joint, shape=nodes.blank))
-        )
+        teacher = teacher_inputs(batch, needs=objective.needs, student=nodes, lengths=lengths, joint=teacher_joint)
+        total, terms = objective(LossInputs(nodes, student_joint=student, **lengths, **teacher))
         return {"loss": total, **terms}
 
     def train_step(batch, step):
@@ -74,16 +74,3 @@ def make_train_step(model, *, objective, optimizer, average, config, batch_spec,
 def _numeric(batch):
     """A batch, or its specification, without the strings: XLA knows none."""
     return {name: value for name, value in batch.items() if value.dtype != tf.string}
-
-
-def _teacher(batch, joint, *, shape):
-    """The teacher's lattices, where the batch has them; utterances without one weigh nothing."""
-    if "has_teacher" not in batch:
-        return {}
-    given = {"node_weights": tf.ones_like(shape) * batch["has_teacher"][:, None, None]}
-    if "teacher_nodes" in batch:
-        given["teacher"] = lattice.NodeLogProbs(*tf.unstack(batch["teacher_nodes"], axis=-1))
-    if joint is not None:
-        kernel, bias = (tf.constant(x, tf.float32) for x in joint)
-        given["teacher_joint"] = lattice.Joint(batch["teacher_encoder"], batch["teacher_predictor"], kernel, bias)
-    return given

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_rnnt_kd import lattice, losses
 from tf_rnnt_kd.lattice import NEGATIVE_INFINITY
 from tf_rnnt_kd.records import codecs
 
@@ -66,8 +67,9 @@ def test_numpy_and_graph_read_the_same(bits):
 def test_the_layout_is_the_documented_one():
     nodes = log_softmax([[[1.0, -1.0, 0.0], [0.5, -np.inf, 0.0]], [[0.0, 20.0, -200.0], [-2.0, -np.inf, 1.0]]])
     encoded = encode(nodes)
-    assert encoded[0] == 8
-    codes = np.frombuffer(zlib.decompress(encoded[1:]), np.int8).reshape(2, 2, 2)
+    assert encoded[:3] == bytes([8, 0, 0])
+    steps = np.frombuffer(zlib.decompress(encoded[3:]), np.int8).reshape(2, 2, 2)
+    codes = np.cumsum(steps, axis=2, dtype=np.int8).transpose(0, 2, 1)  # time is the last axis
 
     def code(log_odds):
         return round(127 * np.arcsinh(np.clip(log_odds, -32, 32)) / np.arcsinh(32.0))
@@ -123,6 +125,63 @@ def test_the_sum_over_alignments_survives():
         assert abs(full_sum(stored.astype(np.float64)) - exact) < tolerance
 
 
+def band_of(first, width):
+    return codecs.StoredBand(np.array(first, np.int32), width)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_of_a_band_its_nodes_come_back_and_no_others(bits):
+    nodes = random_nodes(5, num_frames=6, num_labels=7)
+    band = band_of([0, 0, 2, 3, 3, 5], 3)
+    whole = codecs.decode_collapsed(encode(nodes, bits=bits), num_frames=6, num_labels=7)
+    encoded = encode(nodes, bits=bits, band=band)
+    stored = codecs.decode_collapsed(encoded, num_frames=6, num_labels=7)
+    for t in range(6):
+        for u in range(8):
+            inside = band.first[t] <= u < band.first[t] + 3
+            expected = whole[t, u] if inside else np.full(3, NEGATIVE_INFINITY, np.float32)
+            np.testing.assert_array_equal(stored[t, u], expected)
+    in_graph = codecs.decode_collapsed_tf(tf.constant(encoded), num_frames=6, num_labels=7).numpy()
+    np.testing.assert_allclose(in_graph, stored, atol=2e-5)
+
+
+def test_nodes_outside_a_band_are_not_even_read():
+    nodes = random_nodes(6, num_frames=4, num_labels=5)
+    band = band_of([0, 1, 2, 3], 3)
+    outside = np.ones([4, 6], bool)
+    for t, first in enumerate(band.first):
+        outside[t, first : first + 3] = False
+    broken = np.where(outside[..., None], np.nan, nodes)
+    assert encode(broken, band=band) == encode(nodes, band=band)
+
+
+def test_losses_on_a_stored_band_see_what_they_would_see_of_the_lattice_in_that_band():
+    """The same two losses of live nodes that `lattice.in_band` has cut."""
+    nodes = random_nodes(7, num_frames=9, num_labels=6, spread=4.0)
+    path = [1, 2, 4, 4, 6, 8]
+    band = codecs.band_around(path, width=4, num_frames=9)
+    stored = codecs.decode_collapsed(encode(nodes, bits=16, band=band), num_frames=9, num_labels=6)
+    lengths = {"logit_lengths": [9], "label_lengths": [6]}
+    live = lattice.NodeLogProbs(*(tf.constant(x[None], tf.float32) for x in np.moveaxis(nodes, -1, 0)))
+    student = lattice.NodeLogProbs(*(tf.constant(x[None], tf.float32) for x in np.moveaxis(
+        random_nodes(8, num_frames=9, num_labels=6, spread=4.0), -1, 0)))  # fmt: skip
+    cut = lattice.in_band(live, lattice.Band(tf.constant(band.first[None]), band.width))
+    back = lattice.NodeLogProbs(*(tf.constant(x[None]) for x in np.moveaxis(stored, -1, 0)))
+    for loss in (losses.collapsed, losses.alignment_kl):
+        expected = loss(cut, student, **lengths).numpy()
+        np.testing.assert_allclose(loss(back, student, **lengths), expected, rtol=1e-3)
+        assert abs(expected - loss(live, student, **lengths).numpy()) > 0.05
+    expected = losses.collapsed(cut, student, reduction_over_nodes="mean", **lengths).numpy()
+    mean = losses.collapsed(back, student, reduction_over_nodes="mean", **lengths)
+    np.testing.assert_allclose(mean, expected, rtol=1e-3)
+
+
+def test_a_band_makes_long_lattices_small():
+    nodes = random_nodes(9, num_frames=200, num_labels=40)
+    band = codecs.band_around(np.arange(40) * 5, width=5, num_frames=200)
+    assert len(encode(nodes, band=band)) < 0.15 * len(encode(nodes))
+
+
 def test_damage_is_reported():
     nodes = random_nodes(4, num_frames=3, num_labels=2)
     encoded = encode(nodes)
@@ -140,26 +199,10 @@ def test_damage_is_reported():
         codecs.decode_collapsed(encoded[:-6], num_frames=3, num_labels=2)
     with pytest.raises(ValueError, match="not a collapsed lattice"):
         codecs.decode_collapsed(b"", num_frames=3, num_labels=2)
+    with pytest.raises(ValueError, match=r"a band of 2 windows of 2 does not fit a lattice \(3, 3\)"):
+        encode(nodes, band=band_of([0, 1], 2))
+    with pytest.raises(ValueError, match=r"does not fit a lattice \(3, 3\)"):
+        encode(nodes, band=band_of([0, 1, 2], 2))
     for broken, frames in ((encoded[:-6], 3), (b"\x07" + encoded[1:], 3), (encoded, 4)):
         with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.DataLossError)):
             codecs.decode_collapsed_tf(tf.constant(broken), num_frames=frames, num_labels=2)
-
-
-def test_bfloat16_rounds_to_nearest_even():
-    values = np.random.default_rng(5).normal(size=[7, 3]).astype(np.float32)
-    values[0] = [0.0, -1.5, 1 + 2.0**-8]
-    encoded = codecs.encode_bfloat16(values)
-    assert len(encoded) == 2 * values.size
-    # The definition, in integers: add half a step, or one less where the kept part is even, and cut.
-    raw = values.view(np.uint32).astype(np.uint64)
-    expected = ((raw + 0x7FFF + ((raw >> 16) & 1)) >> 16 << 16).astype(np.uint32).view(np.float32)
-    np.testing.assert_array_equal(codecs.decode_bfloat16(encoded, shape=(7, 3)), expected)
-    np.testing.assert_array_equal(codecs.decode_bfloat16_tf(tf.constant(encoded), shape=[7, 3]).numpy(), expected)
-    assert (np.abs(expected - values) <= np.abs(values) * 2.0**-8).all()
-
-
-def test_bfloat16_refuses_what_it_cannot_hold():
-    with pytest.raises(ValueError, match=r"non-finite values in an array of \(2,\)"):
-        codecs.encode_bfloat16(np.array([1.0, np.nan]))
-    with pytest.raises(ValueError, match="2 bfloat16 values, expected 6"):
-        codecs.decode_bfloat16(codecs.encode_bfloat16(np.zeros(2)), shape=(2, 3))
