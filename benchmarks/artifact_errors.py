@@ -21,33 +21,26 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("teacher", None, "SavedModel of python -m tf_rnnt_kd.export.")
-flags.DEFINE_string("records", None, "Utterance records, DIR:split.")
-flags.DEFINE_integer("utterances", 40, "How many of them, the first of the split.", lower_bound=1)
-flags.DEFINE_float("max_seconds", 20.0, "Longer ones are passed over.")
-flags.DEFINE_float("noise", 0.3, "Of the student, in standard deviations of what it is added to.")
-flags.DEFINE_list("bands", ["5", "10", "20"], "Label positions per frame.")
-flags.DEFINE_list("top_k", ["4", "8", "16"], "Numbers of symbols; those above the vocabulary's size are left out.")
-flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
-flags.DEFINE_string("json", None, "A file for all figures.")
 
 
-def cases_of(teacher, source, *, utterances, max_seconds, noise):
-    """`Case`s of the first utterances with a hypothesis.
+def cases_of(teacher, source, *, utterances, max_seconds, noise, tokenizer=None):
+    """`Case`s of the first utterances with a label.
 
     Args:
       teacher: SavedModel folder. source: a reader.Source.
+      tokenizer: the teacher's, where the labels are the records' own transcripts; None: the teacher's hypotheses.
     """
     from beam_pipelines.transforms.artifacts import Encoding, refusal
     from beam_pipelines.transforms.batch import Pending
-    from beam_pipelines.transforms.infer import HYPOTHESIS, Teacher, load_metadata
+    from beam_pipelines.transforms.infer import HYPOTHESIS, REFERENCE, Teacher, load_metadata
     from benchmarks.artifact_variants import Case
     from tf_rnnt_kd.records import SAMPLE_RATE, TeacherLabels, decode_utterance, read_shard
 
     hard_fields = TeacherLabels.__dataclass_fields__
     signatures = load_metadata(teacher)["signatures"]
     encoding = Encoding(artifacts=("hard", *(name for name in ("nbest", "hidden") if name in signatures)))
-    loaded = Teacher(teacher, targets=HYPOTHESIS, batch_size=1, encoding=encoding)
+    targets = HYPOTHESIS if tokenizer is None else REFERENCE
+    loaded = Teacher(teacher, targets=targets, batch_size=1, encoding=encoding)
     found = []
     for path in source.paths():
         for record in read_shard(path):
@@ -55,7 +48,10 @@ def cases_of(teacher, source, *, utterances, max_seconds, noise):
             seconds = len(utterance.waveform) / SAMPLE_RATE
             if not 0 < seconds <= max_seconds:
                 continue
-            (labels,) = loaded.label([Pending("", 0, 0, utterance.utterance_id, utterance.waveform)])
+            pending = Pending("", 0, 0, utterance.utterance_id, utterance.waveform)
+            if tokenizer is not None:
+                pending = pending._replace(text=utterance.text, tokens=tuple(tokenizer.encode(utterance.text)))
+            (labels,) = loaded.label([pending])
             if refusal(labels) is not None:
                 continue
             seed = int.from_bytes(hashlib.md5(utterance.utterance_id.encode()).digest()[:4], "little")
@@ -171,10 +167,11 @@ def main():
     command_line.require(FLAGS, ("teacher", "records"))
     bands, top_k = (_integers(name) for name in ("bands", "top_k"))
     from tf_rnnt_kd.records.reader import Source
+    from tf_rnnt_kd.text import Tokenizer
 
     cases = cases_of(
         FLAGS.teacher, Source.parse(FLAGS.records), utterances=FLAGS.utterances, max_seconds=FLAGS.max_seconds,
-        noise=FLAGS.noise,
+        noise=FLAGS.noise, tokenizer=Tokenizer.load(FLAGS.tokenizer) if FLAGS.tokenizer else None,
     )  # fmt: skip
     figures = []
     for variant in variants_for(cases, bands=bands, top_k=top_k):
@@ -202,5 +199,20 @@ def _integers(flag):
         raise ValueError(f"--{flag}={','.join(FLAGS[flag].value)}: give integers, with commas") from None
 
 
+def define_flags() -> None:
+    """Not at import: tests import several benchmarks."""
+    flags.DEFINE_string("teacher", None, "SavedModel of python -m tf_rnnt_kd.export.")
+    flags.DEFINE_string("records", None, "Utterance records, DIR:split.")
+    flags.DEFINE_string("tokenizer", None, "The teacher's; labels are then the records' transcripts, not hypotheses.")
+    flags.DEFINE_integer("utterances", 40, "How many of them, the first of the split.", lower_bound=1)
+    flags.DEFINE_float("max_seconds", 20.0, "Longer ones are passed over.")
+    flags.DEFINE_float("noise", 0.3, "Of the student, in standard deviations of what it is added to.")
+    flags.DEFINE_list("bands", ["5", "10", "20"], "Label positions per frame.")
+    flags.DEFINE_list("top_k", ["4", "8", "16"], "Numbers of symbols; those above the vocabulary's size are left out.")
+    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
+    flags.DEFINE_string("json", None, "A file for all figures.")
+
+
 if __name__ == "__main__":
+    define_flags()
     command_line.start(main)

@@ -19,11 +19,6 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", None, "A new folder for the inputs, and for the records made of them.")
-flags.DEFINE_integer("count", 10000, "Bad inputs.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Of all random choices.", lower_bound=0)
-flags.DEFINE_bool("run", False, "Prepares a corpus of them and checks what becomes of them.")
-flags.DEFINE_integer("decoder_processes", None, "That decode; one per core by default.", lower_bound=0)
 _SHOWN = 20
 
 
@@ -72,5 +67,15 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
+def define_flags() -> None:
+    """Not at import: tests import several benchmarks."""
+    flags.DEFINE_string("output", None, "A new folder for the inputs, and for the records made of them.")
+    flags.DEFINE_integer("count", 10000, "Bad inputs.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Of all random choices.", lower_bound=0)
+    flags.DEFINE_bool("run", False, "Prepares a corpus of them and checks what becomes of them.")
+    flags.DEFINE_integer("decoder_processes", None, "That decode; one per core by default.", lower_bound=0)
+
+
 if __name__ == "__main__":
+    define_flags()
     command_line.start(main)
