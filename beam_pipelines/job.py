@@ -153,7 +153,7 @@ def _checked_tokenizer(tokenizer: str | None, teaching: Teaching) -> str:
 
 def _settings(source, splits, teaching, options) -> dict[str, Any]:
     """All that the result depends on, flat, so that differences can be named; equal to what JSON gives back."""
-    shards = {split: [shard.sha256 for shard in source.split(split).shards] for split in splits}
+    shards = {split: [shard.crc32c for shard in source.split(split).shards] for split in splits}
     settings = {
         "schema_version": SCHEMA_VERSION,
         "source": hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()[:16],

@@ -42,7 +42,7 @@ def _train() -> None:
 
     info = DatasetInfo.load(FLAGS.records)
     settings = {name: FLAGS[name].value for name in ("split", "kind", "model_type", "vocab_size", "profile")}
-    settings["records"] = {split: [shard.sha256 for shard in info.split(split).shards] for split in FLAGS.split}
+    settings["records"] = {split: [shard.crc32c for shard in info.split(split).shards] for split in FLAGS.split}
     output = Path(FLAGS.output)
     settings_path = output / SETTINGS_FILE
     if settings_path.exists():

@@ -165,7 +165,7 @@ def test_slice_sizes_xla_and_padding_agree(rows_per_slice, monkeypatch):
         )
 
     want = step(teacher, student, weights)
-    monkeypatch.setattr(rows, "default_size", lambda kernel: rows_per_slice)
+    monkeypatch.setattr(rows, "default_size", lambda kernel, **_: rows_per_slice)
     for jit_compile in (False, True):
         function = tf.function(
             lambda t, s, w: step(lattice.Joint(*t), lattice.Joint(*s), w), jit_compile=jit_compile, autograph=False

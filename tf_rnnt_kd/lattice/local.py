@@ -50,7 +50,7 @@ def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_
       weights: [B, T, U+1] of the student's nodes, constant; nodes of weight 0 are not computed.
       shift: int frames: the student's node (t, u) is compared with the target's (t - shift, u); weights must be 0 where
         there is none.
-      rows_per_slice: nodes that are worked on at a time; None: 1792, less for large V or H.
+      rows_per_slice: nodes that are worked on at a time; None: 1024, fewer for V or H above 1024.
 
     Returns:
       [B] in the student's precision, differentiable once with respect to the student's four tensors.

@@ -15,20 +15,22 @@ ACTIVATIONS = {  # name: (function, derivative as a function of the output)
     "linear": (tf.identity, tf.ones_like),
 }
 
-_MAX_ROWS = 1792
+_ROWS_AT_1024 = {"forward": 3072, "backward": 1024}
 _MIN_ROWS = 64
-_SLICE_ELEMENTS = 1792 * 1024
 
 
-def default_size(kernel):
-    """Rows of a slice for a kernel [H, V], an int or a scalar int32: the largest temporary has at most 1.8M numbers.
+def default_size(kernel, *, direction="backward"):
+    """Rows of a slice for a kernel [H, V], an int or a scalar int32.
 
-    Products of fewer rows are slower, slices that leave the cache are slower too.
+    Products of fewer rows are slower, slices that leave the cache are slower too. At the larger of H and V = 1024, a
+    slice of the forward pass has 3072 rows, one of the backward pass, which needs three times as many temporaries,
+    1024; wider ones have fewer rows, so that they hold as many numbers.
     """
+    largest = _ROWS_AT_1024[direction]
     width = kernel.shape.as_list()
     if None not in width:
-        return min(max(_SLICE_ELEMENTS // max(width), _MIN_ROWS), _MAX_ROWS)
-    return tf.clip_by_value(_SLICE_ELEMENTS // tf.reduce_max(tf.shape(kernel)), _MIN_ROWS, _MAX_ROWS)
+        return min(max(largest * 1024 // max(width), _MIN_ROWS), largest)
+    return tf.clip_by_value(largest * 1024 // tf.reduce_max(tf.shape(kernel)), _MIN_ROWS, largest)
 
 
 class Rows:

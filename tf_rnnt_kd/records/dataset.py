@@ -9,7 +9,6 @@ Paths go through `tf.io.gfile`, so a folder may lie in a bucket as well.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import secrets
@@ -18,8 +17,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_rnnt_kd.records.digest import ShardDigest
 from tf_rnnt_kd.records.schema import SAMPLE_RATE, SCHEMA_VERSION
+from tf_rnnt_kd.records.tfrecord import TFRecordFile
 
 DATASET_FILE = "dataset.json"
 DEAD_LETTER_FILE = "dead_letter.jsonl"
@@ -30,12 +29,15 @@ DISTILLATION = "distillation"
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One TFRecord file; `file` is relative to the dataset's folder, `sha256` is hex of the whole file."""
+    """One TFRecord file; `file` is relative to the dataset's folder.
+
+    `crc32c` is that of the whole file, in hexadecimal: what Cloud Storage keeps for an object (there in base64).
+    """
 
     file: str
     records: int
     bytes: int
-    sha256: str
+    crc32c: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +145,10 @@ def write_shard(directory: str | os.PathLike, *, file: str, records: Iterable[by
     while a worker that it believes dead is still writing. Whoever ends last replaces a complete file by an equal one.
     """
     path = f"{directory}/{file}"
-    with _replacing(path) as temporary, ShardDigest() as digest:
-        count = 0
-        with tf.io.TFRecordWriter(temporary) as writer:
-            for record in records:
-                digest.add(record)
-                writer.write(record)
-                count += 1
-        size = tf.io.gfile.stat(temporary).length
-        sha256 = digest.hexdigest()
-    return Shard(file=file, records=count, bytes=size, sha256=sha256)
+    with _replacing(path) as temporary, TFRecordFile(temporary) as shard:
+        for record in records:
+            shard.write(record)
+    return Shard(file=file, records=shard.records, bytes=shard.bytes, crc32c=shard.crc32c)
 
 
 def read_shard(path: str | os.PathLike) -> Iterator[bytes]:
@@ -188,12 +184,3 @@ def remove_temporaries(directory: str | os.PathLike) -> None:
             if name.endswith(TEMPORARY_SUFFIX):
                 with contextlib.suppress(tf.errors.NotFoundError):  # its writer has just ended
                     tf.io.gfile.remove(f"{folder.rstrip('/')}/{name}")
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with tf.io.gfile.GFile(str(path), "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
