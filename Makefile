@@ -1,4 +1,4 @@
-# make demo | test | lint | lock | venv | clean-venv       (make help says more)
+# make demo | test | lint | engines | lock | venv | clean-venv       (make help says more)
 VENV    ?= .venv
 WORKDIR ?= demo_run
 CORPUS  ?=
@@ -10,13 +10,14 @@ unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME TF_USE_LEGACY_KERAS KERAS
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export VENV PYTHON
 
-.PHONY: help demo test lint venv lock clean-venv
+.PHONY: help demo test lint engines venv lock clean-venv
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo [CORPUS=DIR] [WORKDIR=demo_run]  from audio files to a served student; resumes where it stopped'
 	@echo 'make test [JOBS=2]                         lint and the test suite; CI calls exactly this'
 	@echo 'make lint                                  ruff and import-linter'
+	@echo 'make engines                               Flink and Prism into build/engines, for tests that skip without'
 	@echo 'make lock                                  requirements/python3.1?.lock from requirements/requirements.in'
 	@echo 'make venv [PYTHON=INTERPRETER]             the environment alone (all others make it too)'
 
@@ -33,6 +34,10 @@ lint: venv
 # By file, so that what a file's tests share (a traced graph, a small SavedModel) is made once.
 test: lint
 	@'$(VENV)/bin/python' -m pytest -n $(JOBS) --dist loadfile
+
+# Needs Java, Maven and Go, and nothing else of the project does.
+engines: venv
+	@'$(VENV)/bin/python' -m tools.engines.fetch flink prism
 
 # uv resolves apache-beam's Google Cloud dependencies in seconds; the locks hold versions only, no addresses.
 lock: venv

@@ -1,7 +1,7 @@
 """From source shards to batches of static shape.
 
-An utterance is padded to a length that depends on nothing but its own; a batch to `batch_size` rows, or at the end of
-a shard to a power of two. Batches are formed within one source shard and in its order. So the teacher sees the same
+An utterance is padded to a length that depends on nothing but its own; a batch has `batch_size` rows, or at the end of
+a shard a power of two. Batches are formed within one source shard and in its order. So the teacher sees the same
 numbers whatever the runner, the number of workers or the order of bundles, and its results are the same to the last
 bit; an accelerator sees a bounded number of static shapes.
 """
@@ -85,7 +85,11 @@ def batch_rows(count: int, *, batch_size: int) -> int:
 
 
 def form_batches(utterances: Iterable[Pending], *, batch_size: int) -> Iterator[list[Pending]]:
-    """Up to `batch_size` utterances of one bucket and domain at a time, in order; incomplete ones last, short first."""
+    """`batch_size` utterances of one bucket and domain at a time, in order.
+
+    What is left of a bucket at the end comes last, short utterances first, in powers of two: no row is padding, and
+    the number of shapes stays bounded.
+    """
     waiting: dict[tuple[int, str], list[Pending]] = {}
     for utterance in utterances:
         bucket = (bucket_samples(len(utterance.waveform)), utterance.domain)
@@ -94,7 +98,11 @@ def form_batches(utterances: Iterable[Pending], *, batch_size: int) -> Iterator[
         if len(batch) == batch_size:
             yield waiting.pop(bucket)
     for bucket in sorted(waiting):
-        yield waiting[bucket]
+        rest = waiting[bucket]
+        while rest:
+            rows = 1 << (len(rest).bit_length() - 1)
+            yield rest[:rows]
+            rest = rest[rows:]
 
 
 class ReadBatches(beam.PTransform):

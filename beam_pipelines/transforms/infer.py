@@ -53,11 +53,12 @@ def load_metadata(saved_model: str, *, signatures: Sequence[str] = SIGNATURES) -
         raise ValueError(f"{saved_model} cannot teach, it lacks {what}: export it with python -m tf_rnnt_kd.export")
     with tf.io.gfile.GFile(f"{saved_model}/{METADATA_FILE}") as file:
         metadata = json.loads(file.read())
-    for name, value, wanted in (
-        ("sample rate", metadata["sample_rate"], SAMPLE_RATE),
-        ("blank index", metadata["blank_index"], 0),
-        ("joint activation", metadata["joint"]["activation"], "tanh"),
-    ):
+    checks = [("sample rate", metadata["sample_rate"], SAMPLE_RATE), ("blank index", metadata["blank_index"], 0)]
+    if "joint" in signatures:  # a teacher that is only compared with may be without
+        if "joint" not in metadata:
+            raise ValueError(f"{saved_model} cannot teach, its {METADATA_FILE} does not describe its joint")
+        checks.append(("joint activation", metadata["joint"].get("activation"), "tanh"))
+    for name, value, wanted in checks:
         if value != wanted:
             raise ValueError(f"{saved_model} has {name} {value}, this pipeline needs {wanted}")
     return {**metadata, "signatures": sorted(name for name in found if not name.startswith("__"))}

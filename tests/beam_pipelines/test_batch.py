@@ -25,6 +25,10 @@ def test_batches_have_few_shapes_and_little_padding():
         assert len(batch) <= 8
     full = [len(batch) == 8 for batch in batches]
     assert full == sorted(full, reverse=True)
+    assert {len(batch) for batch in batches} <= {1, 2, 4, 8}
+    samples = sum(len(one.waveform) for batch in batches for one in batch)
+    padded = sum(bucket_samples(len(batch[0].waveform)) * batch_rows(len(batch), batch_size=8) for batch in batches)
+    assert padded <= 1.12 * samples
     assert [batch_rows(count, batch_size=12) for count in (1, 2, 3, 4, 5, 8, 9, 12)] == [1, 2, 4, 4, 8, 8, 12, 12]
 
 

@@ -109,6 +109,10 @@ def test_teachers_that_cannot_teach_are_named(root, tmp_path):
     metadata.write_text(json.dumps({**content, "sample_rate": 8000}))
     with pytest.raises(ValueError, match="has sample rate 8000, this pipeline needs 16000"):
         load_metadata(str(tmp_path / "teacher"))
+    metadata.write_text(json.dumps({name: value for name, value in content.items() if name != "joint"}))
+    assert load_metadata(str(tmp_path / "teacher"), signatures=("serving_default",))["model_id"] == content["model_id"]
+    with pytest.raises(ValueError, match=r"its assets.extra/metadata.json does not describe its joint"):
+        load_metadata(str(tmp_path / "teacher"))
     metadata.unlink()
     with pytest.raises(ValueError, match="lacks assets.extra/metadata.json"):
         load_metadata(str(tmp_path / "teacher"))

@@ -1,13 +1,11 @@
 """A small corpus, the fake teacher of tests/beam_pipelines, and what the runner of this process makes of them."""
 
-import contextlib
+import concurrent.futures
 import hashlib
 import importlib.util
 import pathlib
 import sys
 import threading
-import time
-import types
 
 import numpy as np
 import pytest
@@ -132,29 +130,27 @@ class SlowTeacher:
         finally:
             fake_teacher.FakeTeacher = original
 
-    @contextlib.contextmanager
-    def labelling(self, world, output, *beam_flags, calls=4):
-        """Labels in a thread; what is inside happens when the teacher was called `calls` times, and not all is done.
+    def label(self, world, output, *beam_flags, meanwhile, calls=4):
+        """Labels, and has a thread do `meanwhile()` once the teacher was called `calls` times, and not all is done.
 
-        Gives an object whose `error` is what the job ended with, None where it went well; set when this ends.
+        The job has the main thread: Flink's job server takes no other.
         """
-        result = types.SimpleNamespace(error=None)
+        ended = threading.Event()
 
         def work():
+            while len(list(self._calls.iterdir())) < calls:
+                if ended.wait(0.02):
+                    raise RuntimeError(f"the job ended before the teacher was called {calls} times")
+            assert not (output / "dataset.json").exists()
+            meanwhile()
+
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+            done = pool.submit(work)
             try:
                 label({**world, "teacher": self.path}, output, *beam_flags)
-            except Exception as error:  # for the caller: nobody sees a thread's exceptions
-                result.error = error
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        while len(list(self._calls.iterdir())) < calls and thread.is_alive():
-            time.sleep(0.02)
-        assert not (output / "dataset.json").exists()
-        try:
-            yield result
-        finally:
-            thread.join()
+            finally:
+                ended.set()
+                done.result()
 
 
 @pytest.fixture

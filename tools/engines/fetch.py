@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from tf_rnnt_kd import command_line
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "build" / "engines"
-FLINK_VERSION = "1.20.1"
-# Not every module proxy has every release; job services and SDKs of neighbouring releases understand each other.
+FLINK_VERSION = "1.19.3"
+# Not every mirror has every release; job services and SDKs of neighbouring releases understand each other.
 PRISM_VERSION = "2.73.0"
+JOB_SERVER_VERSION = "2.62.0"
 PRISM, FLINK_LIBRARIES, FLINK_JOB_SERVER_JAR = "PRISM_BINARY", "FLINK_LIBRARIES", "FLINK_JOB_SERVER_JAR"
 
 
@@ -34,14 +35,19 @@ def flink_series() -> str:
     return ".".join(FLINK_VERSION.split(".")[:2])
 
 
-def found(name: str) -> pathlib.Path | None:
-    """Where a part of an engine lies, one of the three names above; None where it has not been fetched."""
+def found_at(name: str) -> pathlib.Path:
+    """Where a part of an engine lies, one of the three names above, once it is fetched."""
     default = {
         PRISM: FOLDER / "bin" / "prism",
         FLINK_LIBRARIES: FOLDER / f"flink-{FLINK_VERSION}" / "lib",
-        FLINK_JOB_SERVER_JAR: FOLDER / f"beam-runners-flink-{flink_series()}-job-server-{beam_version()}.jar",
+        FLINK_JOB_SERVER_JAR: FOLDER / f"beam-flink-{flink_series()}-job-server.jar",
     }[name]
-    path = pathlib.Path(os.environ.get(name) or default)
+    return pathlib.Path(os.environ.get(name) or default)
+
+
+def found(name: str) -> pathlib.Path | None:
+    """`found_at`, None where there is nothing."""
+    path = found_at(name)
     return path if path.exists() else None
 
 
@@ -85,11 +91,27 @@ def fetch_flink() -> None:
 
 
 def fetch_job_server() -> None:
-    """Beam's job server for Flink, from Maven Central."""
-    artifact = f"org.apache.beam:beam-runners-flink-{flink_series()}-job-server:{beam_version()}"
-    options = [f"-DoutputDirectory={FOLDER}", f"-Dmaven.repo.local={FOLDER / 'maven'}", "-U"]
-    # No `dependency:get` before: that asks for the jar's dependencies too, which it holds already.
-    _call(["mvn", "-B", "-q", "dependency:copy", f"-Dartifact={artifact}", *options], needs="Maven, and Maven Central")
+    """Beam's job server for Flink, from Maven Central.
+
+    That of Beam's version is there as one jar. A mirror may lack it, and have an older runner of which to make one.
+    """
+    name = f"beam-runners-flink-{flink_series()}-job-server"
+    jar, repository = found_at(FLINK_JOB_SERVER_JAR), f"-Dmaven.repo.local={FOLDER / 'maven'}"
+    download = FOLDER / "download"
+    try:
+        # No `dependency:get` before: that asks for the jar's dependencies too, which it holds already.
+        artifact = f"-Dartifact=org.apache.beam:{name}:{beam_version()}"
+        options = [artifact, f"-DoutputDirectory={download}", repository, "-U"]
+        _call(["mvn", "-B", "-q", "dependency:copy", *options], needs="Maven, and Maven Central")
+        (made,) = download.glob("*.jar")
+    except ValueError as error:
+        sys.stderr.write(f"{error}\nmaking one of Beam {JOB_SERVER_VERSION} instead\n")
+        project = pathlib.Path(__file__).parent / "flink_job_server.pom.xml"
+        options = [f"-Dflink={flink_series()}", f"-Dbeam={JOB_SERVER_VERSION}", f"-Doutput={download}", repository]
+        _call(["mvn", "-B", "-q", "-f", str(project), "package", *options], needs="Maven, and Maven Central")
+        made = download / "job-server.jar"
+    made.rename(jar)
+    shutil.rmtree(download)
 
 
 _ENGINES = {
