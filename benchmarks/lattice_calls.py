@@ -50,7 +50,8 @@ def problem(name, shape, *, mode="graph", **options):
     student = lattice_inputs.batch(shape, peaked=row.peaked, ragged=row.ragged)
     teacher = None
     if row.has_teacher:
-        other = lattice_inputs.batch(shape, peaked=row.peaked, ragged=row.ragged, seed=1)
+        peaked = row.peaked or row.trained_teacher
+        other = lattice_inputs.batch(shape, peaked=peaked, ragged=row.ragged, seed=1)
         teacher = lattice_inputs.teacher_of(student) if row.near_teacher else student._replace(
             encoder=other.encoder, predictor=other.predictor, kernel=other.kernel, bias=other.bias
         )  # fmt: skip

@@ -23,7 +23,9 @@ class Row(NamedTuple):
     what: a few words.
     family: how the call is made: 'nodes', 'logits', 'soft', 'top_k', 'pruned_rnnt', 'pruned_soft'.
     terms: of 'nodes': names of the loss registry, weight 1 each.
-    near_teacher: the student's lattice resembles the teacher's, as after some distillation; else both are random.
+    peaked: logits x 8, of the teacher as well.
+    near_teacher: the student's lattice resembles the teacher's, as after some distillation; else they are independent.
+    trained_teacher: the teacher's logits are x 8 whatever the student's are, as at the start of a distillation.
     yardstick: 'floor', 'soft_floor', 'copy' or the name of a row.
     """
 
@@ -34,6 +36,7 @@ class Row(NamedTuple):
     peaked: bool = False
     ragged: bool = False
     near_teacher: bool = False
+    trained_teacher: bool = False
     yardstick: str = "floor"
     limits: Mapping[str, Limits] = {}
 
@@ -74,6 +77,10 @@ ROWS = {
     "masked_random": Row(
         4, "RNN-T + collapsed on the teacher's live nodes, random", terms=("rnnt", "node_masked"),
         yardstick="rnnt_random", limits=_large(ratio=1.10),
+    ),
+    "masked_start": Row(
+        4, "RNN-T + collapsed on a trained (x 8) teacher's live nodes, student random", terms=("rnnt", "node_masked"),
+        trained_teacher=True, yardstick="rnnt_random", limits=_large(ratio=1.10),
     ),
     "masked_peaked": Row(
         4, "RNN-T + collapsed on the teacher's live nodes, x 8", terms=("rnnt", "node_masked"), peaked=True,

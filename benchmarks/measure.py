@@ -28,12 +28,13 @@ ONE_THREAD = {
 """What must stand in the environment before a library reads it."""
 
 
-def in_child(function, *, environment=None, **arguments):
+def in_child(function, *, environment=None, interpreter=None, **arguments):
     """Calls a function in a new process with one thread.
 
     Args:
       function: 'module:name'; its arguments and its result must be expressible in JSON.
       environment: variables to set beside ONE_THREAD.
+      interpreter: of another environment than this process'; it needs what the function imports only.
       **arguments: of the function.
 
     Returns:
@@ -44,7 +45,8 @@ def in_child(function, *, environment=None, **arguments):
     """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-m", "benchmarks.measure", function, json.dumps(arguments), str(answer)]
+        python = interpreter or sys.executable
+        command = [python, "-m", "benchmarks.measure", function, json.dumps(arguments), str(answer)]
         done = subprocess.run(
             command, env={**os.environ, **ONE_THREAD, **(environment or {})}, stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE, text=True, check=False, cwd=Path(__file__).resolve().parents[1],

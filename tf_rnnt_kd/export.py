@@ -40,6 +40,8 @@ def _export() -> None:
     metadata, out = export.metadata, sys.stdout.write
     kind = f"streams by {metadata['chunk_samples']} samples" if metadata["streaming"] else "whole utterances only"
     described = f"model {metadata['model_id']}, {metadata['num_parameters']:,} parameters, {kind}"
+    if metadata["sparsity"]["target"]:
+        described += f", {100 * metadata['sparsity']['zero_share']:.1f} % of all weights zero"
     if export.differences is None:
         out(f"{FLAGS.output} is already done: {described}\n")
         return

@@ -53,12 +53,16 @@ def load_metadata(saved_model: str, *, signatures: Sequence[str] = SIGNATURES) -
         raise ValueError(f"{saved_model} cannot teach, it lacks {what}: export it with python -m tf_rnnt_kd.export")
     with tf.io.gfile.GFile(f"{saved_model}/{METADATA_FILE}") as file:
         metadata = json.loads(file.read())
-    checks = [("sample rate", metadata["sample_rate"], SAMPLE_RATE), ("blank index", metadata["blank_index"], 0)]
     if "joint" in signatures:  # a teacher that is only compared with may be without
         if "joint" not in metadata:
             raise ValueError(f"{saved_model} cannot teach, its {METADATA_FILE} does not describe its joint")
-        checks.append(("joint activation", metadata["joint"].get("activation"), "tanh"))
-    for name, value, wanted in checks:
+        try:
+            lattice.joint_settings(metadata["joint"])
+        except ValueError as error:
+            raise ValueError(f"{saved_model} cannot teach, its joint has {error}") from error
+    for name, value, wanted in (
+        ("sample rate", metadata["sample_rate"], SAMPLE_RATE), ("blank index", metadata["blank_index"], 0)
+    ):  # fmt: skip
         if value != wanted:
             raise ValueError(f"{saved_model} has {name} {value}, this pipeline needs {wanted}")
     return {**metadata, "signatures": sorted(name for name in found if not name.startswith("__"))}
@@ -101,6 +105,7 @@ class Teacher:
         self._pieces, self._model_id = metadata["pieces"], metadata["model_id"]
         self._hidden_layers = encoding.hidden_layers or tuple(sorted(metadata.get("hidden_layers", {})))
         self.joint = {name: value.numpy() for name, value in self._signatures["joint"]().items()}
+        self._joint_settings = lattice.joint_settings(metadata["joint"])
 
     def label(self, utterances: Sequence[Pending]) -> list[Labels]:
         """Labels of up to `batch_size` utterances, in order. Errors of TensorFlow pass through."""
@@ -132,7 +137,7 @@ class Teacher:
         if not with_path and COLLAPSED not in artifacts:
             return {}
         nodes = lattice.node_log_probs(
-            outputs["encoder_projection"], outputs["predictor_projection"], self.joint["kernel"], self.joint["bias"],
+            outputs["encoder_projection"], outputs["predictor_projection"], **self.joint, **self._joint_settings,
             labels=outputs["tokens"], **lengths,
         )  # fmt: skip
         found = {"nodes": tf.stack(nodes, axis=-1)} if COLLAPSED in artifacts else {}
@@ -186,12 +191,11 @@ class Teacher:
             found["hidden"] = {
                 layer: outputs[f"hidden/{layer}"][:num_frames].copy() for layer in self._hidden_layers
             }
+        joint = lattice.Joint(labels.encoder[None], labels.predictor[None], **self.joint, **self._joint_settings)
         if TOP_K in encoding.artifacts:
-            found["top_k"] = lattices.top_k(
-                labels.encoder, labels.predictor, self.joint, k=encoding.top_k, band=found.get("band")
-            )
+            found["top_k"] = lattices.top_k(joint, k=encoding.top_k, band=found.get("band"))
         if DENSE in encoding.artifacts:
-            found["dense"] = lattices.dense(labels.encoder, labels.predictor, self.joint)
+            found["dense"] = lattices.dense(joint)
         return found
 
     def _word_confidence(self, tokens, confidence):

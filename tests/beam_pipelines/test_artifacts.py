@@ -193,6 +193,11 @@ def test_what_a_teacher_lacks_is_said_before_the_job_starts(world, tmp_path, fak
             check_artifacts(metadata, encoding=Encoding(**encoding))
     for artifacts in (("hard",), ("hidden",), ("nbest", "top_k")):
         check_artifacts(metadata, encoding=Encoding(artifacts=artifacts, top_k=5))
+    factorised = {**metadata, "joint": {**metadata["joint"], "factorised_blank": True}}
+    check_artifacts(factorised, encoding=Encoding(artifacts=("collapsed", "top_k", "dense"), top_k=5))
+    with pytest.raises(ValueError, match="--artifacts=factored is .* has activation=tanh, combination=add, "
+                                         "factorised_blank=True: choose collapsed or top_k"):
+        check_artifacts(factorised, encoding=Encoding(artifacts=("factored",)))
     with pytest.raises(ValueError, match="--artifacts=hidden: fake-teacher offers the layers none"):
         check_artifacts({**metadata, "hidden_layers": {}}, encoding=Encoding(artifacts=("hidden",)))
 

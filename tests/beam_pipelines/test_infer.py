@@ -11,6 +11,7 @@ from labelled_corpus import FRAME, direct, speech
 from beam_pipelines.transforms.artifacts import Encoding
 from beam_pipelines.transforms.batch import Pending
 from beam_pipelines.transforms.infer import Teacher, TeacherHandler, load_metadata, padded_batch
+from tf_rnnt_kd.records import codecs
 
 EVERYTHING = Encoding(artifacts=("hard", "nbest", "collapsed", "factored", "top_k", "hidden", "dense"), top_k=2, band=2)
 
@@ -55,6 +56,28 @@ def test_nothing_is_computed_that_nobody_asked_for(root):
     assert labels.model_id == "fake-teacher" and labels.agreement is None
     expected = direct(root, speech(0))["teacher"]
     np.testing.assert_allclose(labels.encoder, expected["encoder_projection"], atol=1e-4)
+
+
+def test_lattices_are_those_of_the_joint_that_the_metadata_states(tmp_path, fake_teacher):
+    joint = {"width": 5, "vocab_size": 5, "activation": "relu", "combination": "multiply", "factorised_blank": True}
+    fake_teacher.save(tmp_path / "teacher", joint=joint)
+    encoding = Encoding(artifacts=("hard", "collapsed", "top_k", "dense"), top_k=5)
+    teacher = Teacher(str(tmp_path / "teacher"), targets="hypothesis", batch_size=4, encoding=encoding)
+    (labels,) = teacher.label(pending(speech(0)))
+    hidden = np.maximum(labels.encoder[:, None].astype(np.float64) * labels.predictor, 0.0)
+    logits = hidden @ teacher.joint["kernel"] + teacher.joint["bias"]
+    blank, others = 1.0 / (1.0 + np.exp(-logits[..., :1])), np.exp(logits[..., 1:])
+    probs = np.concatenate([blank, (1.0 - blank) * others / others.sum(-1, keepdims=True)], axis=-1)
+    here = (np.arange(len(probs))[:, None], np.arange(len(labels.tokens)), labels.tokens)
+    np.testing.assert_allclose(np.exp(labels.nodes[..., 0]), probs[..., 0], rtol=1e-4)
+    np.testing.assert_allclose(np.exp(labels.nodes[:, :-1, 1]), probs[here], rtol=1e-4)
+    sizes = {"num_frames": len(probs), "num_labels": len(labels.tokens)}
+    dense = codecs.decode_dense(labels.dense, **sizes)
+    np.testing.assert_allclose(np.exp(dense.astype(np.float64)), probs, rtol=0.02, atol=1e-4)
+    best = codecs.decode_top_k(labels.top_k, **sizes)
+    np.testing.assert_allclose(
+        np.exp(best.log_probs), np.take_along_axis(probs, best.symbols.astype(int), axis=-1), rtol=0.1, atol=1e-3
+    )
 
 
 def test_labels_that_are_refused_anyway_get_no_lattice(root):
@@ -108,6 +131,9 @@ def test_teachers_that_cannot_teach_are_named(root, tmp_path):
     content = json.loads(metadata.read_text())
     metadata.write_text(json.dumps({**content, "sample_rate": 8000}))
     with pytest.raises(ValueError, match="has sample rate 8000, this pipeline needs 16000"):
+        load_metadata(str(tmp_path / "teacher"))
+    metadata.write_text(json.dumps({**content, "joint": {**content["joint"], "combination": "concatenate"}}))
+    with pytest.raises(ValueError, match="cannot teach, its joint has combination='concatenate' is not one of add"):
         load_metadata(str(tmp_path / "teacher"))
     metadata.write_text(json.dumps({name: value for name, value in content.items() if name != "joint"}))
     assert load_metadata(str(tmp_path / "teacher"), signatures=("serving_default",))["model_id"] == content["model_id"]

@@ -228,9 +228,10 @@ def test_short_batches_skip_trailing_slices_exactly():
 
 
 def test_one_trace_serves_all_shapes():
-    from tf_rnnt_kd.lattice import joint
+    from tf_rnnt_kd.lattice import fused
 
-    forward, backward = joint._make_once(0, "tanh", joint.DEFAULT_LIVE_THRESHOLD, None, tf.float32)
+    settings = ("tanh", "add", False, 0)
+    forward, backward = fused._make_once(settings, fused.DEFAULT_LIVE_THRESHOLD, None, tf.float32)
     for frames in range(3, 9):
         arrays, labels, lengths = joint_batch(frames, frames=frames, labels=frames // 2)
         inputs = [tf.constant(a) for a in arrays]

@@ -1,4 +1,4 @@
-"""The encoder: streaming equals offline, padding reaches nothing, causality is as declared, parts equal naive forms."""
+"""The Conformer's parts equal naive forms; batches, stochastic depth, hidden layers; what does not fit is refused."""
 
 import keras
 import numpy as np
@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from tf_rnnt_kd.models import ConformerEncoder
 from tf_rnnt_kd.models.attention import SelfAttention
-from tf_rnnt_kd.models.conformer import ConvolutionModule
+from tf_rnnt_kd.models.conformer import ConformerBlock
+from tf_rnnt_kd.models.convolution import ConvolutionModule
+from tf_rnnt_kd.models.normalisation import FrameBatchNormalization
 from tf_rnnt_kd.models.subsampling import HalvingStage
 
 LENGTHS = np.array([96, 61, 1], np.int32)
@@ -25,74 +27,16 @@ def features(num_frames=96, seed=0):
     return np.random.default_rng(seed).normal(size=[3, num_frames, 7]).astype(np.float32)
 
 
-def stream(layer, inputs, lengths, frames_per_step):
-    state, outputs = layer.get_initial_state(len(inputs)), []
-    for start in range(0, inputs.shape[1], frames_per_step):
-        valid = np.clip(lengths - start, 0, frames_per_step)
-        frames, state = layer.step(inputs[:, start : start + frames_per_step], tf.constant(valid), state)
-        outputs.append(frames)
-    return tf.concat(outputs, axis=1)
-
-
-@pytest.mark.parametrize("frames_per_step", [8, 24, 48, 96])
-def test_streaming_equals_offline_in_values_and_gradients(frames_per_step):
-    layer, inputs = encoder(), tf.constant(features())
-    variables = [variable.value for variable in layer.trainable_variables]
-    weights = np.random.default_rng(1).normal(size=[3, 12, 16]).astype(np.float32)
-    valid = (np.arange(12)[None] < (-(-LENGTHS // 8))[:, None])[..., None]
-
-    def value_and_gradients(run):
-        with tf.GradientTape() as tape:
-            frames = tf.where(valid, run(), 0.0)
-            loss = tf.reduce_sum(frames * weights)
-        return frames, tape.gradient(loss, variables)
-
-    offline, offline_gradients = value_and_gradients(lambda: layer(inputs, tf.constant(LENGTHS))[0])
-    streamed, streamed_gradients = value_and_gradients(lambda: stream(layer, inputs, LENGTHS, frames_per_step))
-    np.testing.assert_allclose(streamed, offline, atol=2e-5)
-    for ours, theirs in zip(streamed_gradients, offline_gradients, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-4 * max(1.0, np.abs(theirs).max()))
-
-
-@pytest.mark.parametrize("left_context", [None, 5])
-def test_nothing_in_the_padding_reaches_values_or_gradients(left_context):
-    layer, clean = encoder(left_context), features()
-    dirty = np.concatenate([clean, np.zeros([3, 21, 7], np.float32)], axis=1)
-    for row, length in zip(dirty, LENGTHS, strict=True):
-        row[length:] = np.nan
-    variables = [variable.value for variable in layer.trainable_variables]
-    results = []
-    for inputs in (clean, dirty):
-        with tf.GradientTape() as tape:
-            frames, lengths = layer(tf.constant(inputs), tf.constant(LENGTHS))
-            loss = tf.reduce_sum(frames**2)
-        results.append((frames[:, :12], lengths, tape.gradient(loss, variables)))
-    np.testing.assert_array_equal(results[0][1], [12, 8, 1])
-    np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-5)
-    for ours, theirs in zip(results[0][2], results[1][2], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * max(1.0, np.abs(theirs).max()))
-
-
-def first_changed_and_last_changed(layer, position):
-    inputs = features(160)
-    lengths = tf.constant([160, 160, 160])
-    changed = inputs.copy()
-    changed[:, position] += 1.0
-    difference = np.abs(layer(inputs, lengths)[0] - layer(changed, lengths)[0]).max(axis=(0, 2)) > 1e-6
-    return np.flatnonzero(difference)[[0, -1]]
-
-
-def test_a_causal_encoder_sees_no_future_and_as_much_past_as_declared():
+def test_a_causal_encoder_sees_as_much_past_as_declared():
     # Feature frame 43 lies in encoder frame 5. Each of two blocks hands it on by 5 (attention) plus 4 (kernel 5), and
     # the two stages before, which look one frame back, by one more at most.
-    first, last = first_changed_and_last_changed(encoder(), 43)
+    layer, inputs, lengths = encoder(), features(160), tf.constant([160, 160, 160])
+    changed = inputs.copy()
+    changed[:, 43] += 1.0
+    difference = np.abs(layer(inputs, lengths)[0] - layer(changed, lengths)[0]).max(axis=(0, 2)) > 1e-6
+    first, last = np.flatnonzero(difference)[[0, -1]]
     assert first == 5
-    assert last <= 5 + 2 * (5 + 4) + 1 and last >= 5 + 5
-
-
-def test_a_full_context_encoder_sees_everything():
-    first, last = first_changed_and_last_changed(encoder(None), 83)
-    assert first == 0 and last == 19
+    assert 5 + 5 <= last <= 5 + 2 * (5 + 4) + 1
 
 
 def test_batch_equals_one_by_one():
@@ -103,35 +47,57 @@ def test_batch_equals_one_by_one():
         np.testing.assert_allclose(together[i, : alone.shape[1]], alone[0], atol=1e-5)
 
 
-def test_xla_equals_eager():
-    layer, inputs = encoder(num_layers=1), tf.constant(features())
-    compiled = tf.function(lambda x, n: layer(x, n), jit_compile=True)
-    lengths = tf.constant(LENGTHS)
-    np.testing.assert_allclose(compiled(inputs, lengths)[0], layer(inputs, lengths)[0], atol=1e-5)
+def test_hidden_layers_come_at_the_rate_of_the_output():
+    layer = encoder(None, num_layers=3, subsampling=2, time_reduction_after=(0, 1), dropout=0.0)
+    frames, lengths, outputs = layer.call_with_layers(features(), tf.constant(LENGTHS))
+    assert list(outputs) == ["block_0", "block_1", "block_2"]
+    np.testing.assert_array_equal(lengths, -(-LENGTHS // 8))
+    for values in outputs.values():
+        assert values.shape == frames.shape == [3, 12, 16]
+        assert not np.any(values[1, 8:]) and np.all(np.any(values[1, :8], axis=-1))
+    np.testing.assert_array_equal(outputs["block_2"], frames)
+    # The first block's are at 2 feature frames each: of four of them the first stays.
+    cut = layer.call_with_layers(features()[:, :33], tf.constant([33, 33, 1]))[2]["block_0"]
+    assert cut.shape[1] == 5
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_runs_in_half_precision_close_to_single(policy):
-    single, half = encoder(), encoder(dtype=policy)
-    half.set_weights(single.get_weights())
-    inputs = tf.constant(features())
-    close = np.abs(single(inputs, tf.constant(LENGTHS))[0] - tf.cast(half(inputs, tf.constant(LENGTHS))[0], tf.float32))
-    assert half.blocks[0].attention.compute_dtype == policy.removeprefix("mixed_")
-    assert close.max() < 0.15
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"left_context": None, "chunk_size": 4}, "left_context"),
+        ({"chunk_size": 4, "right_context": 2}, "multiple of chunk_size"),
+        ({"left_context": 5, "chunk_size": 2, "time_reduction_after": (0,)}, "left_context 5"),
+        ({"time_reduction_after": (2,)}, "time_reduction_after"),
+        ({"subsampling": 6}, "power of two"),
+        ({"stochastic_depth": 1.0}, "stochastic_depth"),
+        ({"position_encoding": "sinus"}, "rotary, relative, none"),
+        ({"convolution_norm": "group"}, "layer, batch"),
+        ({"left_context": None, "kernel_size": 4}, "odd"),
+    ],
+)
+def test_what_does_not_fit_is_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        encoder(**settings)
 
 
-def test_serialises():
-    layer = encoder()
-    copy = ConformerEncoder.from_config(layer.get_config())
-    copy.build((None, None, 7))
-    copy.set_weights(layer.get_weights())
-    inputs, lengths = tf.constant(features()), tf.constant(LENGTHS)
-    np.testing.assert_array_equal(copy(inputs, lengths)[0], layer(inputs, lengths)[0])
+def test_a_step_refuses_part_of_a_chunk():
+    layer = encoder(4, chunk_size=2, subsampling=4)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        layer.step(tf.zeros([1, 4, 7]), tf.constant([4]), layer.get_initial_state(1))
 
 
-def test_a_full_context_layer_refuses_to_stream():
-    with pytest.raises(ValueError, match="left_context"):
-        encoder(None).get_initial_state(1)
+def test_stochastic_depth_skips_blocks_of_utterances_and_grows_with_depth():
+    layer = encoder(None, num_layers=4, stochastic_depth=0.8)
+    assert [block.settings["depth_dropout"] for block in layer.blocks] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    block = ConformerBlock(2, 3, depth_dropout=0.75)
+    block.build((None, None, 8))
+    frames = tf.constant(np.random.default_rng(0).normal(size=[400, 3, 8]), tf.float32)
+    lengths = tf.fill([400], 3)
+    trained = block(frames, lengths, training=True)
+    # A block that does nothing leaves the norm of its input.
+    skipped = np.abs(trained - block.output_norm(frames)).max(axis=(1, 2)) < 1e-6
+    assert 0.67 < skipped.mean() < 0.83
+    assert not np.any(np.abs(block(frames, lengths) - block.output_norm(frames)).max(axis=(1, 2)) < 1e-6)
 
 
 @pytest.mark.parametrize("bins", [8, 5])
@@ -166,32 +132,81 @@ def test_depthwise_convolution_equals_tensorflows(causal):
     np.testing.assert_allclose(layer(x, tf.constant([9, 9])), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("left_context", [None, 2])
-def test_attention_equals_a_loop_over_queries(left_context):
-    layer = SelfAttention(2, left_context)
-    layer.build((None, None, 8))
-    x = np.random.default_rng(0).normal(size=[1, 6, 8])
-    length = 5
-    kernel, bias, out_kernel, out_bias = (w.astype(np.float64) for w in layer.get_weights())
-    query, key, value = np.split((x[0] @ kernel + bias).reshape(6, 3, 2, 4), 3, axis=1)
+def test_batch_norm_equals_its_definition_and_keeps_running_averages():
+    layer = FrameBatchNormalization(momentum=0.9)
+    layer.build((None, None, 4))
+    gamma, beta = np.arange(1.0, 5.0), np.arange(4.0)
+    layer.gamma.assign(gamma)
+    layer.beta.assign(beta)
+    x = np.random.default_rng(0).normal(3.0, 2.0, size=[2, 6, 4]).astype(np.float32)
+    valid = np.concatenate([x[0], x[1, :4]]).astype(np.float64)
+    mean, variance = valid.mean(axis=0), valid.var(axis=0)
+    outputs = layer(x, tf.constant([6, 4]), training=True)
+    np.testing.assert_allclose(outputs, (x - mean) / np.sqrt(variance + 1e-5) * gamma + beta, atol=1e-4)
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * mean, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * variance, atol=1e-5)
+    # A batch with a NaN spoils its own step and no later one.
+    before = layer.get_weights()
+    layer(np.full_like(x, np.nan), tf.constant([6, 4]), training=True)
+    for ours, theirs in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    expected = (x - 0.1 * mean) / np.sqrt(0.9 + 0.1 * variance + 1e-5) * gamma + beta
+    np.testing.assert_allclose(layer(x, tf.constant([6, 4])), expected, atol=1e-4)
 
-    def rotated(vector, position):
-        turned = np.empty(4)
-        for i in range(2):
-            angle = position * 10000.0 ** (-i / 2)
-            turned[i] = vector[i] * np.cos(angle) - vector[i + 2] * np.sin(angle)
-            turned[i + 2] = vector[i] * np.sin(angle) + vector[i + 2] * np.cos(angle)
-        return turned
+
+def rotated(vector, position):
+    turned = np.empty(4)
+    for i in range(2):
+        angle = position * 10000.0 ** (-i / 2)
+        turned[i] = vector[i] * np.cos(angle) - vector[i + 2] * np.sin(angle)
+        turned[i + 2] = vector[i] * np.sin(angle) + vector[i + 2] * np.cos(angle)
+    return turned
+
+
+@pytest.mark.parametrize(
+    "context, seen_by",
+    [
+        ({}, [range(5)] * 5),
+        ({"left_context": 2}, [range(1), range(2), range(3), range(1, 4), range(2, 5)]),
+        # Chunks 0 1 | 2 3 | 4, two frames before the chunk and two after it.
+        (
+            {"left_context": 2, "chunk_size": 2, "right_context": 2},
+            [range(4), range(4), range(5), range(5), range(2, 5)],
+        ),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["rotary", "relative", "none"])
+def test_attention_equals_a_loop_over_queries(context, seen_by, encoding):
+    layer, length = SelfAttention(2, **context, position_encoding=encoding), 5
+    layer.build((None, None, 8))
+    random = np.random.default_rng(0)
+    if encoding == "relative":
+        layer.content_bias.assign(random.normal(size=[2, 4]))
+        layer.position_bias.assign(random.normal(size=[2, 4]))
+    x = random.normal(size=[1, 6, 8])
+    weights = {weight.path.split("/", 1)[1]: weight.numpy().astype(np.float64) for weight in layer.weights}
+    projected = x[0] @ weights["query_key_value/kernel"] + weights["query_key_value/bias"]
+    query, key, value = np.split(projected.reshape(6, 3, 2, 4), 3, axis=1)
+
+    def score(t, s, head):
+        q, k = query[t, 0, head], key[s, 0, head]
+        if encoding == "none":
+            return q @ k / 2
+        if encoding == "rotary":
+            # 100: the result must not depend on where positions are counted from.
+            return rotated(q, t + 100) @ rotated(k, s + 100) / 2
+        angles = (t - s) * 10000.0 ** (-np.arange(4) / 4)
+        distance = np.concatenate([np.sin(angles), np.cos(angles)]) @ weights["position_projection/kernel"]
+        by_content, by_position = weights["content_bias"][head], weights["position_bias"][head]
+        return ((q + by_content) @ k + (q + by_position) @ distance.reshape(2, 4)[head]) / 2
 
     expected = np.zeros([length, 8])
     for t in range(length):
-        seen = [s for s in range(length) if left_context is None or t - left_context <= s <= t]
         for head in range(2):
-            # 100: the result must not depend on where positions are counted from.
-            scores = [rotated(query[t, 0, head], t + 100) @ rotated(key[s, 0, head], s + 100) / 2 for s in seen]
-            weights = np.exp(scores - np.max(scores))
-            mixed = sum(w * value[s, 0, head] for w, s in zip(weights / weights.sum(), seen, strict=True))
+            scores = [score(t, s, head) for s in seen_by[t]]
+            shares = np.exp(scores - np.max(scores))
+            mixed = sum(w * value[s, 0, head] for w, s in zip(shares / shares.sum(), seen_by[t], strict=True))
             expected[t, 4 * head : 4 * head + 4] = mixed
-    expected = expected @ out_kernel + out_bias
+    expected = expected @ weights["output_projection/kernel"] + weights["output_projection/bias"]
     outputs = layer(tf.constant(x, tf.float32), tf.constant([length]))
     np.testing.assert_allclose(outputs[0, :length], expected, atol=1e-5)

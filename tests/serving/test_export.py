@@ -37,7 +37,10 @@ def test_metadata_says_what_a_user_must_know(student, teacher):
         "chunk_samples": 1280,
         "streaming": True,
         "search": {"max_symbols_per_frame": 2, "blank_penalty": 0.0},
-        "joint": {"width": 12, "vocab_size": len(student.tokenizer.pieces), "activation": "tanh"},
+        "joint": {
+            "width": 12, "vocab_size": len(student.tokenizer.pieces), "activation": "tanh", "combination": "add",
+            "factorised_blank": False,
+        },
         "num_parameters": sum(int(np.prod(weight.shape)) for weight in student.model.weights),
         "config": {"name": "student"},
     }

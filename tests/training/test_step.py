@@ -8,8 +8,9 @@ import tensorflow as tf
 from tf_rnnt_kd.losses import Objective, rnnt_loss
 from tf_rnnt_kd.models import build_transducer
 from tf_rnnt_kd.training.config import default_config
+from tf_rnnt_kd.training.forward import Forward
 from tf_rnnt_kd.training.optimizer import WeightAverage, build_optimizer
-from tf_rnnt_kd.training.step import make_train_step
+from tf_rnnt_kd.training.step import TrainStep
 
 SPEC = {
     "features": tf.TensorSpec([None, None, 3]),
@@ -43,10 +44,10 @@ def setting(jit_compile=False, **losses):
     optimizer.build(models[0].trainable_variables)
     average = WeightAverage(models[0], average_model=models[1], decay=0.5)
     average.start()
-    step = make_train_step(
-        models[0], objective=Objective(config.losses), optimizer=optimizer, average=average, config=config,
+    forward = Forward(models[0], config, Objective(config.losses), TEACHER_JOINT if "soft" in losses else None)
+    step = TrainStep(
+        forward, variables=models[0].trainable_variables, optimizer=optimizer, average=average, config=config,
         batch_spec=SPEC | (TEACHER_SPEC if "collapsed" in losses else {}) | (JOINT_SPEC if "soft" in losses else {}),
-        teacher_joint=TEACHER_JOINT if "soft" in losses else None,
     )
     return models, step
 
@@ -79,7 +80,7 @@ def test_loss_equals_the_dense_rnnt_loss_and_a_step_lowers_it():
         return float(tf.reduce_mean(losses))
 
     before = dense()
-    terms = step(data, tf.constant(0))
+    terms = step([data], tf.constant(0))
     np.testing.assert_allclose(terms["loss"], before, rtol=1e-5)
     assert bool(terms["finite"]) and float(terms["gradient_norm"]) > 0
     assert dense() < before
@@ -88,7 +89,7 @@ def test_loss_equals_the_dense_rnnt_loss_and_a_step_lowers_it():
 def test_the_average_follows_its_formula():
     (model, average), step = setting()
     start = [weight.numpy() for weight in model.weights]
-    step(batch(), tf.constant(0))
+    step([batch()], tf.constant(0))
     for old, new, mean in zip(start, model.weights, average.weights, strict=True):
         # After 0 updates the decay is min(0.5, 1 / 10).
         np.testing.assert_allclose(mean, old + 0.9 * (new.numpy() - old), atol=1e-6)
@@ -99,22 +100,22 @@ def test_a_step_that_is_not_finite_changes_nothing():
     before = [weight.numpy() for weight in [*model.weights, *average.weights]]
     data = batch()
     data["features"] = tf.fill([2, 32, 3], np.inf)
-    assert not bool(step(data, tf.constant(0))["finite"])
+    assert not bool(step([data], tf.constant(0))["finite"])
     for old, new in zip(before, [*model.weights, *average.weights], strict=True):
         np.testing.assert_array_equal(old, new.numpy())
-    assert bool(step(batch(), tf.constant(1))["finite"])
+    assert bool(step([batch()], tf.constant(1))["finite"])
 
 
 def test_collapsed_distillation_counts_only_utterances_with_a_teacher():
     both = {"rnnt": {"weight": 1.0}, "collapsed": {"weight": 0.1}}
     _, step = setting(**both)
     data = batch(teacher=True)
-    with_one = step(data, tf.constant(0))
+    with_one = step([data], tf.constant(0))
     np.testing.assert_allclose(with_one["loss"], with_one["rnnt"] + 0.1 * with_one["collapsed"], rtol=1e-5)
     assert float(with_one["collapsed"]) > 0
     _, step = setting(**both)
     data["has_teacher"] = tf.constant([0.0, 0.0])
-    without = step(data, tf.constant(0))
+    without = step([data], tf.constant(0))
     assert float(without["collapsed"]) == 0
     np.testing.assert_allclose(without["rnnt"], with_one["rnnt"], rtol=1e-6)
 
@@ -133,19 +134,17 @@ def test_soft_distillation_from_factored_lattices_against_dense_logits(jit_compi
     kl = tf.reduce_sum(tf.exp(teacher[1, :-1]) * (teacher[1, :-1] - student[1, 1:]), axis=-1)
     # Utterance b has a teacher, 3 frames and 2 labels; its teacher's last frame has no partner.
     want = tf.reduce_sum(kl[: int(lengths[1]) - 1, :3]) / 2
-    terms = step(data, tf.constant(0))
+    terms = step([data], tf.constant(0))
     np.testing.assert_allclose(terms["soft"], want, rtol=1e-4)
     np.testing.assert_allclose(terms["loss"], terms["rnnt"] + 0.1 * terms["soft"], rtol=1e-5)
     assert bool(terms["finite"])
 
 
-@pytest.mark.parametrize("jit_compile, traces", [(False, 1), (True, 2)])
-def test_traces_are_bounded(jit_compile, traces):
-    _, step = setting(jit_compile)
-    for index in range(3):
-        for num_frames in (32, 40):
-            step(batch(num_frames, seed=index), tf.constant(index))
-    assert step.compiled.experimental_get_tracing_count() == traces
+def test_one_graph_serves_all_shapes_where_xla_does_not_compile_it():
+    _, step = setting()
+    for index, num_frames in enumerate((32, 40, 32)):
+        step([batch(num_frames, seed=index)], tf.constant(index))
+    assert step.compiled.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("losses", [{"no_such_loss": {"weight": 1.0}}, {"rnnt": {"wieght": 1.0}}])

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tf_rnnt_kd import lattice
 from tf_rnnt_kd.losses import LossInputs, Objective
 from tf_rnnt_kd.records import codecs
-from tf_rnnt_kd.training.teacher_inputs import choose_artifacts, teacher_inputs
+from tf_rnnt_kd.training.teacher_inputs import TeacherJoint, choose_artifacts, teacher_inputs
 
 LENGTHS = {"logit_lengths": np.array([12, 9, 11], np.int32), "label_lengths": np.array([4, 3, 2], np.int32)}
 FRAMES, LABELS, WIDTH, VOCAB_SIZE, K = 12, 4, 6, 20, 5
@@ -86,7 +86,7 @@ def evaluate(terms, batch, student=STUDENT):
         tape.watch(encoder)
         student = student._replace(encoder=encoder)
         nodes = nodes_of(student)
-        joint = (TEACHER.kernel, TEACHER.bias) if "teacher_encoder" in batch else None
+        joint = TeacherJoint(TEACHER.kernel, TEACHER.bias) if "teacher_encoder" in batch else None
         given = teacher_inputs(batch, needs=objective.needs, student=nodes, lengths=LENGTHS, joint=joint)
         total, values = objective(LossInputs(nodes, student_joint=student, **LENGTHS, **given))
         total = tf.reduce_sum(total)
@@ -174,20 +174,18 @@ def test_an_utterance_without_a_teacher_adds_nothing_and_moves_nothing(artifacts
     np.testing.assert_array_equal(other[1], 0.0)
 
 
-def test_hypotheses_and_layers_go_by_their_names():
+def test_hypotheses_go_by_their_names():
     given = teacher_inputs(
         {
             "tokens": TOKENS, "has_teacher": tf.ones([3]),
             "nbest_tokens": tf.zeros([3, 2, 4], tf.int32), "nbest_num_tokens": tf.constant([[2, 0]] * 3),
             "nbest_log_prob": tf.constant([[-1.0, lattice.NEGATIVE_INFINITY]] * 3),
-            "teacher_hidden/block_3": tf.ones([3, FRAMES, 2]),
         },
-        needs=("teacher_log_probs", "teacher_hidden"), student=nodes_of(STUDENT), lengths=LENGTHS,
+        needs=("teacher_log_probs",), student=nodes_of(STUDENT), lengths=LENGTHS,
     )  # fmt: skip
     assert given["hypothesis_mask"].numpy().tolist() == [[True, False]] * 3
     assert given["hypothesis_lengths"].numpy().tolist() == [[2, 0]] * 3
     assert given["teacher_log_probs"].shape == (3, 2)
-    assert given["teacher_hidden"].shape == (3, FRAMES, 2)
     assert teacher_inputs({"tokens": TOKENS}, needs=(), student=nodes_of(STUDENT), lengths=LENGTHS) == {}
 
 

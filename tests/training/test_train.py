@@ -6,7 +6,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -113,9 +112,11 @@ def test_another_config_in_the_same_workdir_is_refused(trained, corpus):
 
 
 CONFIG_FILE = """
-import sys
+import os, sys
 sys.path.insert(0, {tests!r})
+import faults_on_demand
 from test_train import tiny_config
+faults_on_demand.arm(os.environ.get("FAULT"))
 def get_config():
     return tiny_config(40)
 """
@@ -131,21 +132,30 @@ def command(corpus, workdir, *extra):
     ]
 
 
-def test_killed_and_started_again_gives_the_same_weights_bit_for_bit(corpus):
-    whole, killed = corpus / "whole", corpus / "killed"
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run(command(corpus, whole), check=True, env=environment, cwd=ROOT, capture_output=True)
-    process = subprocess.Popen(
-        command(corpus, killed), env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+def start(corpus, workdir, *extra, fault=""):
+    """Runs the binary to its end, with a fault of faults_on_demand."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "FAULT": fault}
+    return subprocess.run(
+        command(corpus, workdir, *extra), env=environment, cwd=ROOT, capture_output=True, text=True
     )
-    deadline = time.monotonic() + 300
-    while not list(killed.glob("checkpoints/*-20.index")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "done.json").exists(), "the training ended before it could be killed"
-    subprocess.run(command(corpus, killed), check=True, env=environment, cwd=ROOT, capture_output=True)
-    first, second = weights_of(whole), weights_of(killed)
+
+
+def test_stopped_killed_and_started_again_gives_the_same_weights_bit_for_bit(corpus):
+    whole, stopped = corpus / "whole", corpus / "stopped"
+    assert start(corpus, whole).returncode == 0
+
+    extra = "--config.train.pictures_every=30"  # which changes nothing either
+    ended = start(corpus, stopped, extra, fault="SIGTERM in evaluation 1")
+    assert ended.returncode == 75, ended.stderr
+    assert "SIGTERM stopped it at step 10 of 40, which is saved: the same command goes on" in ended.stderr
+    ended = start(corpus, stopped, extra, fault="SIGKILL between the files of checkpoint 30")
+    assert ended.returncode == -signal.SIGKILL and "resumed at step 10" in ended.stderr, ended.stderr
+    assert not (stopped / "done.json").exists()
+    ended = start(corpus, stopped, extra)
+    assert ended.returncode == 0, ended.stderr
+    assert "the checkpoint of step 30 is not whole" in ended.stderr and "resumed at step 20" in ended.stderr
+
+    first, second = weights_of(whole), weights_of(stopped)
     assert first[0] == second[0]
     assert first[1].keys() == second[1].keys()
     for name in first[1]:
@@ -155,7 +165,7 @@ def test_killed_and_started_again_gives_the_same_weights_bit_for_bit(corpus):
         lines = [json.loads(line) for line in (workdir / "train_log.jsonl").read_text().splitlines()]
         return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
-    assert steps(whole) == steps(killed)
+    assert steps(whole) == steps(stopped)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ search. Hypotheses with the same tokens, reached along different alignments, are
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -96,13 +96,14 @@ def beam_decode(
 
 
 class _Hypotheses(NamedTuple):
-    """score [B, N], tokens [B, N, capacity], count [B, N], digest of the tokens [B, N] int64, context [B, N, ...]."""
+    """score [B, N], tokens [B, N, capacity], count [B, N], digest of the tokens [B, N] int64, context: a nest of
+    [B, N, ...]."""
 
     score: tf.Tensor
     tokens: tf.Tensor
     count: tf.Tensor
     digest: tf.Tensor
-    context: tf.Tensor
+    context: Any
 
 
 class _Search:
@@ -120,7 +121,7 @@ class _Search:
             tokens=tf.zeros([*shape, capacity], tf.int32),
             count=tf.zeros(shape, tf.int32),
             digest=tf.zeros(shape, tf.int64),
-            context=tf.repeat(context[:, None], self.beam, axis=1),
+            context=tf.nest.map_structure(lambda x: tf.repeat(x[:, None], self.beam, axis=1), context),
         )
 
     def one_frame(self, encoded, hypotheses):
@@ -137,8 +138,7 @@ class _Search:
 
     def _step(self, encoded, emitted, left, before):
         """Those that have not left the frame take the blank or a token; the best stay."""
-        flat = tf.reshape(before.context, tf.concat([[-1], tf.shape(before.context)[2:]], 0))
-        projected = self.model.predictor_project(flat)
+        projected = self.model.predictor_project(_as_batch(before.context))
         projected = tf.reshape(projected, [self.batch, self.beam, projected.shape[-1]])
         logits = tf.cast(self.model.joint_logits(encoded[:, None, :], projected), tf.float32)
         log_probs = tf.nn.log_softmax(logits)
@@ -154,21 +154,24 @@ class _Search:
         emission = tf.maximum(choice - self.beam, 0)
         parent = tf.where(has_left, choice, emission // num_others)
         token = tf.where(has_left, 0, emission % num_others + 1)
-        kept = _Hypotheses(score, *(tf.gather(x, parent, batch_dims=1) for x in before[1:]))
+        kept = _Hypotheses(score, *_gather(before[1:], parent))
         return has_left | (score <= _MISSING), *self._emit(kept, ~has_left, token)
 
     def _emit(self, kept, emits, token):
         """`token` [B, N] is appended where `emits`."""
         here = tf.range(tf.shape(kept.tokens)[2]) == kept.count[:, :, None]
-        flat = tf.reshape(kept.context, tf.concat([[-1], tf.shape(kept.context)[2:]], 0))
-        advanced = tf.reshape(self.model.predictor_advance(flat, tf.reshape(token, [-1])), tf.shape(kept.context))
-        mask = tf.reshape(emits, tf.concat([tf.shape(emits), tf.ones([tf.rank(advanced) - 2], tf.int32)], 0))
+        advanced = self.model.predictor_advance(_as_batch(kept.context), tf.reshape(token, [-1]))
+
+        def choose(new, old):
+            mask = tf.reshape(emits, tf.concat([tf.shape(emits), tf.ones([tf.rank(old) - 2], tf.int32)], 0))
+            return tf.where(mask, tf.reshape(new, tf.shape(old)), old)
+
         return _Hypotheses(
             score=kept.score,
             tokens=tf.where(here & emits[:, :, None], token[:, :, None], kept.tokens),
             count=kept.count + tf.cast(emits, tf.int32),
             digest=tf.where(emits, kept.digest * _HASH_FACTOR + tf.cast(token, tf.int64), kept.digest),
-            context=tf.where(mask, advanced, kept.context),
+            context=tf.nest.map_structure(choose, advanced, kept.context),
         )
 
     def _merged(self, score, hypotheses):
@@ -187,13 +190,23 @@ class _Search:
 
     def where(self, condition, yes, no):
         """Hypotheses of `yes` for the utterances where `condition` [B] is true."""
-        return _Hypotheses(
-            *(
-                tf.where(tf.reshape(condition, tf.concat([[self.batch], tf.ones([tf.rank(a) - 1], tf.int32)], 0)), a, b)
-                for a, b in zip(yes, no, strict=True)
-            )
-        )
+
+        def choose(a, b):
+            shape = tf.concat([[self.batch], tf.ones([tf.rank(a) - 1], tf.int32)], 0)
+            return tf.where(tf.reshape(condition, shape), a, b)
+
+        return tf.nest.map_structure(choose, yes, no)
 
     def best_first(self, hypotheses):
         order = tf.argsort(hypotheses.score, axis=1, direction="DESCENDING", stable=True)
-        return _Hypotheses(*(tf.gather(x, order, batch_dims=1) for x in hypotheses))
+        return _gather(hypotheses, order)
+
+
+def _as_batch(context):
+    """A nest of [B, N, ...] as one of [B * N, ...]."""
+    return tf.nest.map_structure(lambda x: tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], 0)), context)
+
+
+def _gather(nest, index):
+    """Of each [B, N, ...] the hypotheses `index` [B, N]."""
+    return tf.nest.map_structure(lambda x: tf.gather(x, index, batch_dims=1), nest)

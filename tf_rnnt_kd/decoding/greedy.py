@@ -53,8 +53,10 @@ def greedy_decode(
     max over utterances of (tokens + frames / frames_per_step) times instead of (tokens + frames).
 
     Args:
-      model: anything with predictor_start(batch_size) -> context (any tensor [B, ...]), predictor_project(context) ->
-        [B, H], predictor_advance(context, tokens [B]) -> context and joint_logits([..., H], [..., H]) -> [..., V].
+      model: anything with predictor_start(batch_size) -> context (a tensor [B, ...] or a nest of such),
+        predictor_project(context) -> [B, H], predictor_advance(context, tokens [B]) -> context and
+        joint_logits([..., H], [..., H]) -> [..., V], whose softmax is the distribution at a node: a joint with a
+        factorised blank gives log-probabilities (lattice.factorised_log_probs).
       encoder_projection: [B, T, H]; frames beyond `lengths` may hold anything, NaN too.
       lengths: int32 [B], valid frames of each utterance, 0 allowed.
       max_symbols_per_frame: after so many tokens at one frame a blank is taken there, and counted in log_prob.
@@ -116,9 +118,7 @@ def greedy_decode(
         tokens = tf.tensor_scatter_nd_update(tokens, place, token)
         token_frames = tf.tensor_scatter_nd_update(token_frames, place, state["frame"] + frame)
         confidence = tf.tensor_scatter_nd_update(confidence, place, tf.exp(token_log_prob))
-        advanced = model.predictor_advance(context, token)
-        rank_mask = tf.reshape(emits, [-1] + [1] * (context.shape.rank - 1))
-        context = tf.where(rank_mask, advanced, context)
+        context = _where(emits, model.predictor_advance(context, token), context)
         symbols = tf.where(blanks > 0, 0, symbols) + tf.cast(emits, tf.int32)
         count = count + tf.cast(emits, tf.int32)
         return frame, symbols, context, count, log_prob, tokens, token_frames, confidence
@@ -141,3 +141,12 @@ def greedy_decode(
         token_confidence=tf.where(valid, confidence[:, :width], 0.0),
         state={"context": context, "frame": state["frame"] + lengths},
     )
+
+
+def _where(condition, yes, no):
+    """Contexts of `yes` for the utterances where `condition` [B] is true."""
+
+    def choose(a, b):
+        return tf.where(tf.reshape(condition, [-1] + [1] * (b.shape.rank - 1)), a, b)
+
+    return tf.nest.map_structure(choose, yes, no)

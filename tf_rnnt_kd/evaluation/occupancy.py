@@ -67,7 +67,7 @@ class LatticeViewer:
             joint["kernel"],
             joint["bias"],
             labels=labels,
-            activation=self.metadata["joint"]["activation"],
+            **lattice.joint_settings(self.metadata["joint"]),
             **lengths,
         )
         # Each path leaves a node by one arc, so the two arcs' posteriors add up to the node's.

@@ -4,6 +4,7 @@ Blank is one of the V symbols; at node (t, u) blank leads to (t+1, u) and the la
 runs from (0, 0) to (T-1, U) and leaves by a final blank. Log-probabilities are natural logs.
 """
 
+from tf_rnnt_kd.lattice.factorised import factorised_log_probs
 from tf_rnnt_kd.lattice.forward_backward import (
     Occupancies,
     forward_backward,
@@ -12,7 +13,8 @@ from tf_rnnt_kd.lattice.forward_backward import (
     occupancies,
     path_expectation,
 )
-from tf_rnnt_kd.lattice.joint import Joint, node_log_probs
+from tf_rnnt_kd.lattice.fused import node_log_probs
+from tf_rnnt_kd.lattice.joint import Joint, dense_log_probs, joint_settings
 from tf_rnnt_kd.lattice.logits import node_log_probs_from_logits
 from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, NodeLogProbs, label_arc_mask, mask_nodes, node_mask
 from tf_rnnt_kd.lattice.pruning import Band, band_around, band_mask, in_band, pruning_band
@@ -30,10 +32,13 @@ __all__ = [
     "TopK",
     "band_around",
     "band_mask",
+    "dense_log_probs",
+    "factorised_log_probs",
     "forward_backward",
     "full_sum",
     "in_band",
     "is_possible",
+    "joint_settings",
     "label_arc_mask",
     "mask_nodes",
     "node_log_probs",

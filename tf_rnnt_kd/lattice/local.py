@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice import joint_rows
 from tf_rnnt_kd.lattice import rows as lattice_rows
 
 
@@ -24,14 +25,17 @@ class Target(NamedTuple):
 
 
 def joint_target(joint, wanted):
-    """The rows of logits of a teacher's Joint, as `joint.prepare` returns it, at its nodes `wanted` [B, T, U+1]."""
+    """The rows whose softmax is the distribution of a teacher's Joint, at its nodes `wanted` [B, T, U+1].
+
+    The Joint is as `joint.prepare` returns it.
+    """
     tables = lattice_rows.tables(joint, wanted)
 
-    def rows(rows, node, encoder, predictor, kernel, bias):
-        hidden = lattice_rows.hidden_rows(encoder, predictor, rows, node, joint.activation)
-        return (lattice_rows.logit_rows(hidden, kernel, bias),)
+    def rows(rows, node, *tensors):
+        here = type(joint)(*tensors, *joint[4:])
+        return (joint_rows.distribution_rows(here, joint_rows.hidden_rows(here, rows, node))[0],)
 
-    return Target((*tables, *joint[2:4]), rows)
+    return Target(tuple(tables[:4]), rows)
 
 
 def node_target(*tensors):
@@ -47,10 +51,11 @@ def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_
       student: Joint as `joint.prepare` returns it.
       target: Target; constant.
       row_function: (logits [R, V], *target's rows) -> (value [R], its gradient with respect to the logits [R, V]).
+        Nothing but the softmax of the logits may count: a factorised blank gives log-probabilities in their place.
       weights: [B, T, U+1] of the student's nodes, constant; nodes of weight 0 are not computed.
       shift: int frames: the student's node (t, u) is compared with the target's (t - shift, u); weights must be 0 where
         there is none.
-      rows_per_slice: nodes that are worked on at a time; None: 1024, fewer for V or H above 1024.
+      rows_per_slice: nodes that are worked on at a time; None: 512, fewer for V or H above 1024.
 
     Returns:
       [B] in the student's precision, differentiable once with respect to the student's four tensors.
@@ -61,7 +66,8 @@ def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_
 
     def one_pass(joint, scale):
         """(values [B], gradients of sum over b of scale_b x value_b)."""
-        rows = lattice_rows.Rows(weights != 0, size=rows_per_slice or lattice_rows.default_size(joint.kernel))
+        size = rows_per_slice or lattice_rows.default_size(joint.kernel, passes="both")
+        rows = lattice_rows.Rows(weights != 0, size=size)
         projections = lattice_rows.Projections(rows, joint.encoder, joint.predictor)
         tables = lattice_rows.tables(joint, weights != 0)
         scaled = tf.reshape(weights * scale[:, None, None], [-1])
@@ -69,15 +75,14 @@ def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_
         def body(i, carry):
             arrays, to_kernel, to_bias, values = carry
             node, real = rows.nodes(i)
-            hidden = lattice_rows.hidden_rows(*tables, rows, node, joint.activation)
-            logits = lattice_rows.logit_rows(hidden, joint.kernel, joint.bias)
+            hidden = joint_rows.hidden_rows(tables, rows, node)
+            logits, back = joint_rows.distribution_rows(tables, hidden)
             partner = tf.where(real, node - shift * rows.num_positions, 0)
             value, to_logits = row_function(logits, *target.rows(rows, partner, *tensors))
             weight = tf.where(real, tf.gather(scaled, node), 0)
-            to_logits = lattice_rows.scale_rows(to_logits, weight)
-            more_to_kernel, more_to_bias, to_rows = lattice_rows.back_through_joint(
-                hidden, to_logits, joint.kernel, joint.activation
-            )
+            to_logits = lattice_rows.scale_rows(back(to_logits), weight)
+            to_joint = joint_rows.back_through_joint(tables, rows, node, hidden, to_logits)
+            more_to_kernel, more_to_bias, to_rows = to_joint
             arrays = projections.add(arrays, node, real, to_rows)
             return arrays, to_kernel + more_to_kernel, to_bias + more_to_bias, values.write(i, value[None])
 
@@ -92,7 +97,7 @@ def sum_over_nodes(student, target, row_function, *, weights, shift=0, rows_per_
 
     @tf.custom_gradient
     def run(*inputs):
-        joint = type(student)(*inputs, student.activation)
+        joint = type(student)(*inputs, *student[4:])
         values, gradients = one_pass(joint, tf.ones_like(weights[:, 0, 0]))
 
         def gradient(upstream):

@@ -4,12 +4,14 @@ import functools
 
 import tensorflow as tf
 
-from tf_rnnt_kd.lattice import symbols
+from tf_rnnt_kd.lattice import factorised, symbols
 from tf_rnnt_kd.lattice.nodes import NodeLogProbs, dimension, label_arc_mask, mask_nodes, node_mask, poison
 from tf_rnnt_kd.lattice.rows import Rows, power_of_two
 
 
-def node_log_probs_from_logits(logits, *, labels, logit_lengths, label_lengths, blank_index=0):
+def node_log_probs_from_logits(
+    logits, *, labels, logit_lengths, label_lengths, blank_index=0, factorised_blank=False
+):
     """Three log-probabilities per node from dense logits.
 
     Args:
@@ -18,6 +20,7 @@ def node_log_probs_from_logits(logits, *, labels, logit_lengths, label_lengths, 
       logit_lengths: [B] int, frames.
       label_lengths: [B] int, labels.
       blank_index: int in [-V, V).
+      factorised_blank: bool, False for a softmax over the logits, True for a blank apart from it, see lattice.Joint.
 
     Returns:
       NodeLogProbs [B, T, U+1] float32 (float64 for float64 logits). The gradient reaches `logits` in their dtype and is
@@ -36,7 +39,7 @@ def node_log_probs_from_logits(logits, *, labels, logit_lengths, label_lengths, 
     has_label = label_arc_mask(**lengths, num_frames=1, num_positions=sizes["num_positions"])[:, 0]
     label = tf.where(has_label, next_label(labels, num_symbols=logits.shape[3]), logits.shape[3])
     make = _make if tf.inside_function() else _make_once
-    forward, backward = make(blank_index, logits.dtype)
+    forward, backward = make(blank_index, bool(factorised_blank), logits.dtype)
     wanted = node_mask(**lengths, **sizes)
 
     @tf.custom_gradient
@@ -76,8 +79,9 @@ def resolve_blank(blank_index, num_symbols):
     return blank_index % num_symbols
 
 
-def _make(blank_index, dtype):
-    """(forward, backward) for any lengths; see joint.py for why there are two ways to get them."""
+def _make(blank_index, factorised_blank, dtype):
+    """(forward, backward) for any lengths; see fused.py for why there are two ways to get them."""
+    form = factorised if factorised_blank else symbols
     wide = tf.float64 if dtype == tf.float64 else tf.float32
     inputs = [tf.TensorSpec([None] * 4, dtype), tf.TensorSpec([None] * 2, tf.int32)]
     per_node = tf.TensorSpec([None] * 3, wide)
@@ -96,7 +100,7 @@ def _make(blank_index, dtype):
             return array.write(i, tf.stack(summary))
 
         summary = symbols.Summary(*rows.spread(rows.loop(body, rows.array(wide, numbers=4)), numbers=4))
-        nodes = (poison(x, tf.math.is_nan(summary.total)) for x in symbols.normalise(summary))
+        nodes = (poison(x, tf.math.is_nan(summary.total)) for x in form.normalise(summary))
         return (*nodes, summary.peak, summary.total)
 
     @tf.function(input_signature=[*inputs, *[per_node] * 8], autograph=False)
@@ -111,7 +115,7 @@ def _make(blank_index, dtype):
         def rows_of(x):
             return tf.pad(tf.reshape(x, [-1]), [[0, more]])
 
-        gradients = symbols.LogitGradients(*(rows_of(x) for x in symbols.logit_gradients(nodes, upstream)))
+        gradients = symbols.LogitGradients(*(rows_of(x) for x in form.logit_gradients(nodes, upstream)))
         label = rows_of(tf.broadcast_to(label[:, None, :], tf.shape(peak)))
         gradient = symbols.spread_gradients(
             tf.pad(flat, [[0, more], [0, 0]]),

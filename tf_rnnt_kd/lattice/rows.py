@@ -1,4 +1,4 @@
-"""The nodes of a lattice that are worth computing, as rows of a matrix, and the joint network on a slice of them.
+"""The nodes of a lattice that are worth computing, as rows of a matrix, and sums over them.
 
 A slice is a fixed number of rows, whatever utterances and frames they come from: padding, nodes outside a band and
 nodes without a gradient are no rows at all. The matrix products are TensorFlow operations, everything elementwise is
@@ -8,25 +8,18 @@ Inside a function that XLA compiles as a whole, lengths are static and only the 
 
 import tensorflow as tf
 
-ACTIVATIONS = {  # name: (function, derivative as a function of the output)
-    "tanh": (tf.tanh, lambda h: 1.0 - h * h),
-    "relu": (tf.nn.relu, lambda h: tf.cast(h > 0, h.dtype)),
-    "sigmoid": (tf.sigmoid, lambda h: h * (1.0 - h)),
-    "linear": (tf.identity, tf.ones_like),
-}
-
-_ROWS_AT_1024 = {"forward": 3072, "backward": 1024}
+_ROWS_AT_1024 = {"forward": 3072, "backward": 1024, "both": 512}
 _MIN_ROWS = 64
 
 
-def default_size(kernel, *, direction="backward"):
+def default_size(kernel, *, passes):
     """Rows of a slice for a kernel [H, V], an int or a scalar int32.
 
-    Products of fewer rows are slower, slices that leave the cache are slower too. At the larger of H and V = 1024, a
-    slice of the forward pass has 3072 rows, one of the backward pass, which needs three times as many temporaries,
-    1024; wider ones have fewer rows, so that they hold as many numbers.
+    Products of fewer rows are slower, slices that leave the cache are slower too, and each needs temporaries. At the
+    larger of H and V = 1024, a slice of the forward pass has 3072 rows, one of the backward pass 1024, and one that
+    goes forward and back at once, beside a teacher's, 512. Wider ones have fewer rows, so as to hold as many numbers.
     """
-    largest = _ROWS_AT_1024[direction]
+    largest = _ROWS_AT_1024[passes]
     width = kernel.shape.as_list()
     if None not in width:
         return min(max(largest * 1024 // max(width), _MIN_ROWS), largest)
@@ -121,8 +114,8 @@ class Projections:
             for shape, x in zip(self._shapes, self._like, strict=True)
         )
 
-    def add(self, lists, node, real, gradient):
-        """Adds the gradients [size, H] of the rows of `node` [size]."""
+    def add(self, lists, node, real, gradients):
+        """Adds the gradients of the rows of `node` [size]: [size, H] of the encoder's and of the predictor's."""
         rows = self.rows
         utterance = tf.where(real, rows.utterance(node), -1)
         places = rows.frame(node) % rows.num_frames, node % rows.num_positions
@@ -131,7 +124,7 @@ class Projections:
             here = tf.equal(utterance, b)
             added = [
                 self._add_to(x, b, tf.math.unsorted_segment_sum(gradient, tf.where(here, place, -1), shape[0]), shape)
-                for x, place, shape in zip(lists, places, self._shapes, strict=True)
+                for x, gradient, place, shape in zip(lists, gradients, places, self._shapes, strict=True)
             ]
             return b + 1, *added
 
@@ -176,10 +169,10 @@ def as_table(sequence, used):
 
 
 def tables(joint, wanted):
-    """`as_table` of a Joint's encoder and predictor, for rows of the nodes `wanted` [B, T, U+1]."""
-    return (
-        as_table(joint.encoder, tf.reduce_any(wanted, axis=2)),
-        as_table(joint.predictor, tf.reduce_any(wanted, axis=1)),
+    """The Joint with `as_table` of its encoder and predictor, for rows of the nodes `wanted` [B, T, U+1]."""
+    return joint._replace(
+        encoder=as_table(joint.encoder, tf.reduce_any(wanted, axis=2)),
+        predictor=as_table(joint.predictor, tf.reduce_any(wanted, axis=1)),
     )
 
 
@@ -191,26 +184,6 @@ def power_of_two(size):
     return below + 1
 
 
-def hidden_rows(encoder, predictor, rows, node, activation):
-    """activation(encoder_t + predictor_u) [size, H] of a slice's nodes; encoder and predictor by `as_table`."""
-    return _COMPILED_ACTIVATIONS[activation](encoder, predictor, rows.frame(node), rows.position(node))
-
-
-def logit_rows(hidden, kernel, bias):
-    """[size, V]; TensorFlow fuses product and bias."""
-    return tf.nn.bias_add(tf.matmul(hidden, kernel), bias)
-
-
-def back_through_joint(hidden, to_logits, kernel, activation):
-    """Gradients of a slice: to kernel [H, V], to bias [V], and to the rows before the activation [size, H]."""
-    to_kernel = tf.matmul(hidden, to_logits, transpose_a=True)
-    # A product is faster than a sum over rows; in eight parts, it rounds as little.
-    parts = tf.one_hot(tf.range(tf.shape(hidden)[0]) % 8, 8, axis=0, dtype=hidden.dtype)
-    to_bias = tf.reduce_sum(tf.matmul(parts, to_logits), axis=0)
-    to_hidden = tf.matmul(to_logits, kernel, transpose_b=True)
-    return to_kernel, to_bias, _COMPILED_DERIVATIVES[activation](to_hidden, hidden)
-
-
 def symbol_indices(symbols):
     """[R, K] symbols -> [R, K, 2] (row, symbol), for tf.tensor_scatter_nd_update on [R, V]."""
     rows = tf.broadcast_to(tf.range(tf.shape(symbols)[0])[:, None], tf.shape(symbols))
@@ -219,18 +192,6 @@ def symbol_indices(symbols):
 
 def compiled(function):
     return tf.function(function, jit_compile=True, autograph=False, reduce_retracing=True)
-
-
-def _activation_of_sum(function):
-    return compiled(lambda e, p, frame, position: function(tf.gather(e, frame) + tf.gather(p, position)))
-
-
-def _times_derivative(derivative):
-    return compiled(lambda gradient, hidden: gradient * derivative(hidden))
-
-
-_COMPILED_ACTIVATIONS = {name: _activation_of_sum(function) for name, (function, _) in ACTIVATIONS.items()}
-_COMPILED_DERIVATIVES = {name: _times_derivative(derivative) for name, (_, derivative) in ACTIVATIONS.items()}
 
 
 @compiled

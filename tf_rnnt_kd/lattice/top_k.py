@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice import joint_rows
 from tf_rnnt_kd.lattice import rows as lattice_rows
 from tf_rnnt_kd.lattice.joint import prepare
 from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, dimension, node_mask
@@ -43,14 +44,14 @@ def top_k(joint, *, k, logit_lengths, label_lengths, rows_per_slice=None):
         raise ValueError(f"k={k} is not in 1..V for V={num_symbols} symbols")
     sizes = {"num_frames": dimension(joint.encoder, 1), "num_positions": dimension(joint.predictor, 1)}
     wanted = node_mask(logit_lengths, label_lengths, **sizes)
-    rows = lattice_rows.Rows(wanted, size=rows_per_slice or lattice_rows.default_size(joint.kernel))
+    rows = lattice_rows.Rows(wanted, size=rows_per_slice or lattice_rows.default_size(joint.kernel, passes="forward"))
     tables = lattice_rows.tables(joint, wanted)
     dtype = joint.encoder.dtype
 
     def body(i, carry):
         node, _ = rows.nodes(i)
-        hidden = lattice_rows.hidden_rows(*tables, rows, node, joint.activation)
-        log_probs = tf.nn.log_softmax(lattice_rows.logit_rows(hidden, joint.kernel, joint.bias))
+        logits, _ = joint_rows.distribution_rows(tables, joint_rows.hidden_rows(tables, rows, node))
+        log_probs = tf.nn.log_softmax(logits)
         best, symbols = tf.math.top_k(log_probs, k)
         at = lattice_rows.symbol_indices(symbols)
         others = tf.tensor_scatter_nd_update(log_probs, at, tf.fill(tf.shape(symbols), best.dtype.min))

@@ -12,10 +12,12 @@ from tf_rnnt_kd.losses.hidden import hidden
 from tf_rnnt_kd.losses.inputs import LossInputs
 from tf_rnnt_kd.losses.n_best import full_sum_n_best, hard_n_best
 from tf_rnnt_kd.losses.node_masked import node_masked
+from tf_rnnt_kd.losses.objective import Objective, Term
 from tf_rnnt_kd.losses.occupancy_weighted import occupancy_weighted
 from tf_rnnt_kd.losses.pruned import PruningScales, pruned_rnnt, pruning_scales
-from tf_rnnt_kd.losses.registry import Objective, describe, get, names
+from tf_rnnt_kd.losses.registry import describe, get, names
 from tf_rnnt_kd.losses.rnnt import rnnt, rnnt_loss
+from tf_rnnt_kd.losses.schedules import Schedule
 from tf_rnnt_kd.losses.sequence_discriminative import sequence_margin, sequence_posterior
 from tf_rnnt_kd.losses.soft import soft
 from tf_rnnt_kd.losses.top_k import peak_alignment, top_k
@@ -25,6 +27,8 @@ __all__ = [
     "LossInputs",
     "Objective",
     "PruningScales",
+    "Schedule",
+    "Term",
     "alignment_cross_entropy",
     "alignment_entropy",
     "alignment_kl",

@@ -74,5 +74,5 @@ def _as_target(teacher, student, exists):
             f"teacher and student have {sizes[0]} and {sizes[1]} (frames, label positions, symbols): losses over nodes "
             "need the same labels, vocabulary and frame rate; full-sum losses need the labels only"
         )
-    teacher = type(teacher)(*(tf.cast(x, dtype) for x in teacher[:4]), teacher.activation)
+    teacher = type(teacher)(*(tf.cast(x, dtype) for x in teacher[:4]), *teacher[4:])
     return local.joint_target(teacher, exists)

@@ -2,6 +2,8 @@
 papers.md 4.2 and section 7, row 19). Needs the same frame rate in both models, but neither a common vocabulary nor
 labels."""
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice.nodes import lattice_float
@@ -70,6 +72,31 @@ def hidden(
     if reduction_over_frames == "mean":
         total = tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(compared, total.dtype), axis=1))
     return total
+
+
+def layer_of(given, layer, name):
+    """The one of several layers' tensors that a term of an Objective asks for.
+
+    Args:
+      given: a tensor, None, or a mapping {pair of layers: tensor}.
+      layer: a key of the mapping, or None where there is only one tensor.
+      name: of `given` in LossInputs; 'hidden_projection' may lack a layer.
+
+    Raises:
+      ValueError: the mapping lacks the layer or none of several is named, or there is a name without a mapping.
+    """
+    if not isinstance(given, Mapping):
+        if layer is not None and given is not None:
+            raise ValueError(f"layer={layer!r}, but {name} is one tensor: leave `layer` out, or give a mapping")
+        return given
+    names = ", ".join(map(str, given)) or "none"
+    if layer is None and len(given) > 1:
+        raise ValueError(f"{name} has the layers {names}: name one of them by the option `layer`")
+    if layer is None:
+        return next(iter(given.values()), None)
+    if layer not in given and name != "hidden_projection":
+        raise ValueError(f"{name} has no layer {layer!r}; it has {names}")
+    return given.get(layer)
 
 
 def _half_squared_distance_of_unit_vectors(student, teacher):

@@ -17,6 +17,7 @@ class LossInputs:
       logit_lengths: [B] int32, student frames.
       label_lengths: [B] int32, labels.
       has_teacher: [B], 0 for utterances to which the teacher's tensors say nothing, or None: each has one.
+      is_labelled: [B] bool, False where the labels are not a person's but a teacher's, or None where no term asks.
       teacher: NodeLogProbs [B, T, U+1] over the same labels and frames, or None. Stored ones may lack nodes (all three
         NEGATIVE_INFINITY) and are rounded.
       teacher_log_prob: [B] log P_T(y|x), exact; if not given, summed over the teacher's nodes.
@@ -24,9 +25,11 @@ class LossInputs:
       student_log_probs, teacher_log_probs: [B, N] log P(y^n|x) of N hypotheses, or None.
       hypothesis_mask: [B, N] bool, which hypotheses exist, or None for all.
       hypothesis_lengths: [B, N] int, labels of each hypothesis, or None.
-      student_hidden: [B, T, D_S] a layer's output over the student's frames, or None.
+      student_hidden: [B, T, D_S] a layer's output over the student's frames, or None. This and the next two may be
+        mappings from the names of pairs of layers, of which the option `layer` of a term chooses one.
       teacher_hidden: [B, T, D_T] the teacher's, over as many frames, or None.
-      hidden_projection: [D_S, D_T] kernel from the student's to the teacher's width, trained with it, or None.
+      hidden_projection: [D_S, D_T] kernel from the student's to the teacher's width, trained with it, or None; a
+        mapping may leave out pairs of one width.
       second_mode: NodeLogProbs [B, T, U+1] of the student in another mode, e.g. streaming; keeps its gradient; or None.
       student_joint: lattice.Joint, for losses over whole distributions; keeps its gradient; or None.
       teacher_joint: lattice.Joint or dense logits [B, T, U+1, V] over the same labels and frames, or None.
@@ -70,6 +73,7 @@ class LossInputs:
         logit_lengths,
         label_lengths,
         has_teacher=None,
+        is_labelled=None,
         teacher=None,
         teacher_log_prob=None,
         node_weights=None,
@@ -90,6 +94,7 @@ class LossInputs:
         self.logit_lengths = logit_lengths
         self.label_lengths = label_lengths
         self.has_teacher = has_teacher
+        self.is_labelled = is_labelled
         self.teacher = _constant(teacher)
         self.node_weights = _constant(node_weights)
         self.student_log_probs = student_log_probs

@@ -1,30 +1,16 @@
-"""All losses by name, and any weighted sum of them from a config.
+"""All losses by name, one uniform signature for all.
 
-    objective = Objective({
-        "rnnt": {"weight": 1.0, "fastemit_lambda": 0.001},
-        "collapsed": {"weight": 0.01, "shift": 2, "adaptive": {"sharpness": 1.0}},
-    })
-    inputs = LossInputs(student_nodes, teacher=teacher_nodes, logit_lengths=..., label_lengths=...)
-    total, terms = objective(inputs)                        # [B], {"rnnt": [B], "collapsed": [B]}
-
-A term is a dict of the loss's own options and of up to three reserved keys: `weight` (default 1), `loss` (the
-registered name; default the term's key, so that one loss can appear twice under two keys) and `adaptive` (the options
-of `self_adaptive_weight`, which then multiplies the term per utterance). Unknown names and options are ValueErrors when
-the Objective is made, missing tensors when it is called; `objective.needs` says beforehand which it will ask for.
-
-The uniform signature behind this: a loss is a plain function; the parameters whose names are in `LossInputs.NAMES` are
-filled from there (those without a default are what the loss needs), all others are its options; it returns [B]. To add
-a loss, write such a function in a file of its own and add one line to the table at the end of this file.
+A loss is a plain function; the parameters whose names are in `LossInputs.NAMES` are filled from there (those without a
+default are what the loss needs), all others are its options; it returns [B]. To add a loss, write such a function in a
+file of its own and add one line to the table at the end of this file. Weighted sums: losses/objective.py.
 """
 
 import functools
 import inspect
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_rnnt_kd.losses.adaptive import self_adaptive_weight
 from tf_rnnt_kd.losses.alignment import alignment_cross_entropy, alignment_kl, alignment_kl_semiring
 from tf_rnnt_kd.losses.alignment_entropy import alignment_entropy
 from tf_rnnt_kd.losses.best_path import best_path
@@ -32,7 +18,7 @@ from tf_rnnt_kd.losses.best_shift import best_shift
 from tf_rnnt_kd.losses.collapsed import collapsed
 from tf_rnnt_kd.losses.consistency import symmetric_consistency
 from tf_rnnt_kd.losses.full_sum import full_sum
-from tf_rnnt_kd.losses.hidden import hidden
+from tf_rnnt_kd.losses.hidden import hidden, layer_of
 from tf_rnnt_kd.losses.inputs import LossInputs
 from tf_rnnt_kd.losses.n_best import full_sum_n_best, hard_n_best
 from tf_rnnt_kd.losses.node_masked import node_masked
@@ -44,7 +30,8 @@ from tf_rnnt_kd.losses.top_k import peak_alignment, top_k
 from tf_rnnt_kd.losses.weighting import teacher_weights
 from tf_rnnt_kd.losses.window_min import window_min
 
-_RESERVED = ("weight", "loss", "adaptive")
+RESERVED = ("weight", "loss", "on", "adaptive")
+"""Keys of a term in a config that are no options of its loss, see losses/objective.py."""
 
 
 class Loss(NamedTuple):
@@ -85,95 +72,8 @@ class Loss(NamedTuple):
         if unknown:
             raise ValueError(
                 f"the loss {self.name!r} has no option {', '.join(unknown)}; it has "
-                f"{', '.join(sorted(self.options)) or 'none'}, beside {', '.join(_RESERVED)}"
+                f"{', '.join(sorted(self.options)) or 'none'}, beside {', '.join(RESERVED)}"
             )
-
-
-class Objective:
-    """A weighted sum of registered losses; see the module's docstring."""
-
-    def __init__(self, terms):
-        """
-        Args:
-          terms: mapping of key -> mapping (a dict or an ml_collections.ConfigDict).
-
-        Raises:
-          ValueError: for an unknown loss or option, or a weight that is not a finite number.
-        """
-        self._terms = {}
-        for key, term in terms.items():
-            if not isinstance(term, Mapping) and not hasattr(term, "items"):
-                raise ValueError(f"the term {key!r} must be a mapping such as {{'weight': 1.0}}, got {term!r}")
-            options = dict(term.items())
-            weight, adaptive = options.pop("weight", 1.0), options.pop("adaptive", None)
-            loss = get(options.pop("loss", key))
-            loss.check_options(options)
-            if not isinstance(weight, (int, float)) or not abs(weight) < float("inf"):
-                raise ValueError(f"the weight of the term {key!r} must be a finite number, got {weight!r}")
-            if adaptive is not None:
-                adaptive = dict(adaptive.items())
-                unknown = sorted(set(adaptive) - {"sharpness"})
-                if unknown:
-                    raise ValueError(
-                        f"`adaptive` of the term {key!r} has no option {', '.join(unknown)}; it has sharpness"
-                    )
-            self._terms[key] = (loss, weight, adaptive, options)
-        if not self._terms:
-            raise ValueError(f"no loss term given; registered losses are {', '.join(names())}")
-
-    @property
-    def weights(self):
-        """{key: weight} as configured."""
-        return {key: term[1] for key, term in self._terms.items()}
-
-    @property
-    def needs(self):
-        """Names in LossInputs.NAMES, beside what every student gives, that terms of nonzero weight must find there.
-
-        'teacher' gives teacher_log_prob as well. A term that a schedule switches on counts only if its configured
-        weight is not 0."""
-        live = [term for term in self._terms.values() if term[1]]
-        needed = {name for loss, *_ in live for name in loss.needs}
-        needed |= {"teacher" for *_, options in live if options.get("weigh_by") is not None}
-        if any(adaptive is not None for *_, adaptive, _ in live):
-            needed.add("teacher_log_prob")
-        return needed - LossInputs.ALWAYS_THERE
-
-    def __call__(self, inputs: LossInputs, *, weights=None):
-        """
-        Args:
-          inputs: LossInputs.
-          weights: optional {key: number or scalar tensor} that replace the configured weights (schedules).
-
-        Returns:
-          total [B] float32 and {key: [B]}, the unweighted terms. A term whose weight is the number 0 is not computed; a
-          tensor that holds 0 removes the term's every effect, infinities included.
-        """
-        weights = dict(weights or {})
-        unknown = sorted(set(weights) - set(self._terms))
-        if unknown:
-            raise ValueError(f"weights for {', '.join(unknown)}, but the terms are {', '.join(self._terms)}")
-        total, terms = None, {}
-        for key, (loss, weight, adaptive, options) in self._terms.items():
-            weight = weights.get(key, weight)
-            if isinstance(weight, (int, float)) and not weight:
-                continue
-            terms[key] = loss(inputs, **options)
-            dtype = terms[key].dtype
-            weight = tf.cast(weight, dtype) if tf.is_tensor(weight) else tf.constant(weight, dtype)
-            if adaptive is not None:
-                weight *= tf.cast(_trust(inputs, adaptive), weight.dtype)
-            term = tf.math.multiply_no_nan(terms[key], weight)
-            total = term if total is None else total + term
-        if total is None:
-            raise ValueError(f"all weights are 0: {', '.join(self._terms)}")
-        return total, terms
-
-
-def _trust(inputs, options):
-    if inputs.teacher_log_prob is None:
-        raise ValueError("an `adaptive` weight needs teacher_log_prob, or the teacher's nodes: give them to LossInputs")
-    return self_adaptive_weight(inputs.teacher_log_prob, inputs.label_lengths, **options)
 
 
 def names():
@@ -221,9 +121,17 @@ def _hidden(
     distance="mse",
     shift=0,
     reduction_over_frames="mean",
+    layer=None,
 ):
-    options = {"distance": distance, "shift": shift, "reduction_over_frames": reduction_over_frames}
-    return hidden(teacher_hidden, student_hidden, logit_lengths=logit_lengths, projection=hidden_projection, **options)
+    return hidden(
+        layer_of(teacher_hidden, layer, "teacher_hidden"),
+        layer_of(student_hidden, layer, "student_hidden"),
+        logit_lengths=logit_lengths,
+        projection=layer_of(hidden_projection, layer, "hidden_projection"),
+        distance=distance,
+        shift=shift,
+        reduction_over_frames=reduction_over_frames,
+    )
 
 
 def _symmetric_consistency(

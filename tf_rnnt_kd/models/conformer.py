@@ -1,15 +1,17 @@
-"""The Conformer encoder (Gulati et al. 2020): full context, or causal and streaming.
+"""The Conformer encoder (Gulati et al. 2020): full context, or streaming frame by frame or chunk by chunk.
 
-Differences from the paper, for streaming and for small batches: LayerNorm instead of BatchNorm in the convolution
-module, rotary instead of relative sinusoidal positions, one-dimensional causal subsampling.
+The defaults differ from the paper, for streaming and for small batches: LayerNorm instead of BatchNorm in the
+convolution module, rotary instead of relative sinusoidal positions. `convolution_norm='batch'`,
+`position_encoding='relative'` and `subsampling=4` are the paper's. Its two-dimensional subsampling is here causal.
 """
 
 import keras
 import tensorflow as tf
 
 from tf_rnnt_kd.models.attention import SelfAttention
-from tf_rnnt_kd.models.masking import mask_frames
-from tf_rnnt_kd.models.subsampling import HalvingStage
+from tf_rnnt_kd.models.convolution import ConvolutionModule
+from tf_rnnt_kd.models.encoder import Encoder, check_reductions
+from tf_rnnt_kd.models.masking import count_frames, keep_valid, mask_frames
 
 
 @keras.saving.register_keras_serializable(package="tf_rnnt_kd")
@@ -41,100 +43,48 @@ class FeedForward(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="tf_rnnt_kd")
-class ConvolutionModule(keras.layers.Layer):
-    """LayerNorm, gated pointwise, depthwise over time, LayerNorm, SiLU, pointwise. [B, T, C] -> [B, T, C].
-
-    The depthwise convolution is a sum of `kernel_size` shifted products: it fuses well, forward and backward.
-
-    Args:
-      kernel_size: frames seen; odd unless causal.
-      causal: sees the frame and kernel_size - 1 frames before it, instead of as many on both sides.
-    """
-
-    def __init__(self, kernel_size, causal=False, **kwargs):
-        super().__init__(**kwargs)
-        if not causal and kernel_size % 2 == 0:
-            raise ValueError(f"a centred convolution needs an odd kernel_size, not {kernel_size}")
-        self.kernel_size = kernel_size
-        self.causal = causal
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
-        self.depthwise_norm = keras.layers.LayerNormalization(
-            epsilon=1e-5, name="depthwise_norm", dtype=self.dtype_policy
-        )
-
-    def build(self, input_shape):
-        self.width = int(input_shape[-1])
-        self.norm.build(input_shape)
-        self.depthwise_norm.build(input_shape)
-        self.gate = keras.layers.Dense(2 * self.width, name="gate", dtype=self.dtype_policy)
-        self.gate.build((None, None, self.width))
-        self.kernel = self.add_weight(
-            name="depthwise_kernel",
-            shape=(self.kernel_size, self.width),
-            initializer=keras.initializers.VarianceScaling(mode="fan_in", distribution="uniform"),
-        )
-        self.pointwise = keras.layers.Dense(self.width, name="pointwise", dtype=self.dtype_policy)
-        self.pointwise.build((None, None, self.width))
-        self.built = True
-
-    def _gated(self, frames):
-        values, gates = tf.split(self.gate(self.norm(frames)), 2, axis=-1)
-        return values * tf.sigmoid(gates)
-
-    def _convolve(self, padded, num_frames):
-        """Depthwise over `padded` [B, num_frames + kernel_size - 1, C], then the rest of the module."""
-        kernel = tf.cast(self.kernel, padded.dtype)
-        convolved = sum(padded[:, k : k + num_frames] * kernel[k] for k in range(self.kernel_size))
-        return self.pointwise(tf.nn.silu(self.depthwise_norm(convolved)))
-
-    def call(self, frames, lengths):
-        num_frames = frames.shape[1] if frames.shape[1] is not None else tf.shape(frames)[1]
-        gated = mask_frames(self._gated(frames), lengths)
-        left = self.kernel_size - 1 if self.causal else self.kernel_size // 2
-        padded = tf.pad(gated, [[0, 0], [left, self.kernel_size - 1 - left], [0, 0]])
-        return self._convolve(padded, num_frames)
-
-    def get_initial_state(self, batch_size):
-        """The gated frames before the first one: zeros, [B, kernel_size - 1, C]."""
-        if not self.causal:
-            raise ValueError("a centred convolution cannot stream: make it causal")
-        return tf.zeros([batch_size, self.kernel_size - 1, self.width], self.compute_dtype)
-
-    def step(self, frames, state):
-        num_frames = tf.shape(frames)[1]
-        padded = tf.concat([state, self._gated(frames)], axis=1)
-        return self._convolve(padded, num_frames), padded[:, num_frames:]
-
-    def get_config(self):
-        return {**super().get_config(), "kernel_size": self.kernel_size, "causal": self.causal}
-
-
-@keras.saving.register_keras_serializable(package="tf_rnnt_kd")
 class ConformerBlock(keras.layers.Layer):
     """Half feed-forward, self-attention, convolution, half feed-forward, LayerNorm. [B, T, C] -> [B, T, C].
 
     Args:
       num_heads, kernel_size, dropout: as in the parts; dropout also on every residual branch.
-      left_context: None for a full-context block; a number of frames for a causal one that streams.
+      left_context: None for a full-context block; a number of frames for one that streams, with a causal convolution.
+      chunk_size, right_context, position_encoding: of the attention.
+      convolution_norm: 'layer' or 'batch'.
+      depth_dropout: share of the utterances for which the block does nothing in training (stochastic depth, Huang et
+        al. 2016); for the others its branches count 1 / (1 - depth_dropout) times.
     """
 
-    def __init__(self, num_heads, kernel_size, left_context=None, dropout=0.0, **kwargs):
+    def __init__(
+        self, num_heads, kernel_size, left_context=None, dropout=0.0, chunk_size=1, right_context=0,
+        position_encoding="rotary", convolution_norm="layer", depth_dropout=0.0, **kwargs,
+    ):
         super().__init__(**kwargs)
         self.settings = {
             "num_heads": num_heads, "kernel_size": kernel_size, "left_context": left_context, "dropout": dropout,
+            "chunk_size": chunk_size, "right_context": right_context, "position_encoding": position_encoding,
+            "convolution_norm": convolution_norm, "depth_dropout": depth_dropout,
         }
+        self.right_context = right_context
         policy = self.dtype_policy
         self.feed_forward_in = FeedForward(dropout=dropout, name="feed_forward_in", dtype=policy)
         self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="attention_norm", dtype=policy)
-        self.attention = SelfAttention(num_heads, left_context, dropout, name="attention", dtype=policy)
+        self.attention = SelfAttention(
+            num_heads, left_context, dropout, chunk_size, right_context, position_encoding, name="attention",
+            dtype=policy,
+        )
         self.convolution = ConvolutionModule(
-            kernel_size, causal=left_context is not None, name="convolution", dtype=policy
+            kernel_size, causal=left_context is not None, norm=convolution_norm, name="convolution", dtype=policy
         )
         self.feed_forward_out = FeedForward(dropout=dropout, name="feed_forward_out", dtype=policy)
         self.output_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="output_norm", dtype=policy)
         self.residual_dropout = keras.layers.Dropout(dropout, dtype=policy)
+        self.depth_dropout = None
+        if depth_dropout:
+            self.depth_dropout = keras.layers.Dropout(depth_dropout, dtype=policy)
 
     def build(self, input_shape):
+        self.output_width = int(input_shape[-1])
         parts = (self.feed_forward_in, self.attention_norm, self.attention, self.convolution, self.feed_forward_out,
                  self.output_norm)
         for part in parts:
@@ -142,132 +92,111 @@ class ConformerBlock(keras.layers.Layer):
         self.built = True
 
     def call(self, frames, lengths, training=False):
+        frames = mask_frames(frames, lengths)
+        kept = None
+        if training and self.depth_dropout is not None:
+            kept = self.depth_dropout(tf.ones([tf.shape(frames)[0], 1, 1], frames.dtype), training=True)
+
         def drop(branch):
-            return self.residual_dropout(branch, training=training)
+            branch = self.residual_dropout(branch, training=training)
+            return branch if kept is None else kept * branch
 
         frames = frames + 0.5 * drop(self.feed_forward_in(frames, training=training))
         frames = frames + drop(self.attention(self.attention_norm(frames), lengths, training=training))
-        frames = frames + drop(self.convolution(frames, lengths))
+        frames = frames + drop(self.convolution(frames, lengths, training=training))
         frames = frames + 0.5 * drop(self.feed_forward_out(frames, training=training))
         return self.output_norm(frames)
 
     def get_initial_state(self, batch_size):
-        return {
+        """Of the attention and the convolution, and the frames that wait for the attention's right context."""
+        state = {
             "attention": self.attention.get_initial_state(batch_size),
             "convolution": self.convolution.get_initial_state(batch_size),
         }
+        if self.right_context:
+            state["waiting"] = tf.zeros([batch_size, self.right_context, self.output_width], self.compute_dtype)
+        return state
 
-    def step(self, frames, state):
-        """Maps the next k frames [B, k, C] to ([B, k, C], new state)."""
+    def step(self, frames, valid, state):
+        """Maps the next k frames [B, k, C], valid [B, k], to (frames [B, k, C], valid [B, k], new state).
+
+        k is a multiple of chunk_size; outputs are of the frames right_context before these.
+        """
+        new_state, count = {}, count_frames(frames)
+        frames = keep_valid(frames, valid)
         frames = frames + 0.5 * self.feed_forward_in(frames)
-        attended, attention_state = self.attention.step(self.attention_norm(frames), state["attention"])
+        attended, valid, new_state["attention"] = self.attention.step(
+            self.attention_norm(frames), valid, state["attention"]
+        )
+        if self.right_context:
+            waiting = tf.concat([state["waiting"], frames], axis=1)
+            frames, new_state["waiting"] = waiting[:, :count], waiting[:, count:]
         frames = frames + attended
-        convolved, convolution_state = self.convolution.step(frames, state["convolution"])
+        convolved, valid, new_state["convolution"] = self.convolution.step(frames, valid, state["convolution"])
         frames = frames + convolved
         frames = frames + 0.5 * self.feed_forward_out(frames)
-        return self.output_norm(frames), {"attention": attention_state, "convolution": convolution_state}
+        return self.output_norm(frames), valid, new_state
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
 
 
 @keras.saving.register_keras_serializable(package="tf_rnnt_kd")
-class ConformerEncoder(keras.layers.Layer):
-    """Features [B, N, F] -> frames [B, ceil(N / subsampling), width].
+class ConformerEncoder(Encoder):
+    """Convolutional subsampling and a stack of Conformer blocks.
+
+    Contexts and chunks count frames after the subsampling convolutions; after a time reduction the blocks see the same
+    time in half as many frames.
 
     Args:
-      width: model dimension. num_layers, num_heads, kernel_size, dropout: of the blocks.
-      subsampling: a power of two; time resolution of the output in feature frames.
-      channels: of the convolutions that subsample.
-      left_context: None for full context; otherwise each block is causal and sees that many frames back.
+      width: channels of all frames. num_layers, num_heads, kernel_size: of the blocks.
+      subsampling: feature frames per frame of the first block, a power of two. channels: of these convolutions.
+      left_context: None for full context (centred convolutions, does not stream); a number of frames to stream: each
+        chunk sees as many before it.
+      dropout: rate.
+      chunk_size: frames that see each other; 1 is causal. right_context: frames that each block sees beyond its chunk,
+        a multiple of chunk_size. The latency is the chunk plus num_layers times right_context.
+      position_encoding: 'rotary', 'relative' or 'none', see SelfAttention. convolution_norm: 'layer' or 'batch'.
+      stochastic_depth: the last block's share of utterances that skip it in training; the others' grow linearly to it.
+      time_reduction_after: numbers of blocks, from 0, after which two frames are joined into one.
+
+    Raises:
+      ValueError: the settings do not fit together.
     """
 
     def __init__(
         self, width, num_layers, num_heads, kernel_size, subsampling=8, channels=32, left_context=None, dropout=0.0,
-        **kwargs,
+        chunk_size=1, right_context=0, position_encoding="rotary", convolution_norm="layer", stochastic_depth=0.0,
+        time_reduction_after=(), **kwargs,
     ):
         super().__init__(**kwargs)
-        stages = subsampling.bit_length() - 1
-        if 2**stages != subsampling:
-            raise ValueError(f"subsampling must be a power of two, not {subsampling}")
-        self.settings = {
+        settings = {
             "width": width, "num_layers": num_layers, "num_heads": num_heads, "kernel_size": kernel_size,
             "subsampling": subsampling, "channels": channels, "left_context": left_context, "dropout": dropout,
+            "chunk_size": chunk_size, "right_context": right_context, "position_encoding": position_encoding,
+            "convolution_norm": convolution_norm, "stochastic_depth": stochastic_depth,
+            "time_reduction_after": time_reduction_after,
         }
-        self.subsampling = subsampling
-        self.is_streaming = left_context is not None
-        policy = self.dtype_policy
-        self.stages = [HalvingStage(channels, name=f"halving_{i}", dtype=policy) for i in range(stages)]
-        self.input_projection = keras.layers.Dense(width, name="input_projection", dtype=policy)
-        # The convolutions shrink the signal to a tenth; without this the first block's own noise would drown it.
-        self.input_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="input_norm", dtype=policy)
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=policy)
-        self.blocks = [
-            ConformerBlock(num_heads, kernel_size, left_context, dropout, name=f"block_{i}", dtype=policy)
-            for i in range(num_layers)
-        ]
-
-    def build(self, input_shape):
-        inner = (None, None, self.settings["width"])
-        bins, channels = int(input_shape[-1]), 1
-        for stage in self.stages:
-            stage.build((None, None, bins, channels))
-            bins, channels = stage.output_bins, stage.channels
-        self.subsampled_width = bins * channels
-        self.input_projection.build((None, None, self.subsampled_width))
-        self.input_norm.build(inner)
-        for block in self.blocks:
-            block.build(inner)
-        self.built = True
-
-    def call(self, features, num_frames, training=False):
-        """Returns (frames [B, T, width] with zeros beyond the lengths, lengths [B] int32)."""
-        outputs, lengths = self.layer_outputs(features, num_frames, training=training)
-        return outputs[self.blocks[-1].name], lengths
-
-    def layer_outputs(self, features, num_frames, training=False):
-        """({name of a block: its output [B, T, width], zeros beyond the lengths}, lengths [B] int32), in order."""
-        frames, lengths = tf.cast(features, self.compute_dtype)[..., None], num_frames
-        for stage in self.stages:
-            frames, lengths = stage(frames, lengths)
-        frames = mask_frames(self.input_dropout(self._project(frames), training=training), lengths)
-        outputs = {}
-        for block in self.blocks:
-            frames = block(frames, lengths, training=training)
-            outputs[block.name] = mask_frames(frames, lengths)
-        return outputs, lengths
-
-    def _project(self, frames):
-        """Subsampled frames [B, T, F', C'] -> [B, T, width]."""
-        shape = [tf.shape(frames)[0], -1 if frames.shape[1] is None else frames.shape[1], self.subsampled_width]
-        return self.input_norm(self.input_projection(tf.reshape(frames, shape)))
-
-    def get_initial_state(self, batch_size):
-        """A dictionary of tensors; shapes do not change from step to step."""
-        return {
-            **{stage.name: stage.get_initial_state(batch_size) for stage in self.stages},
-            **{block.name: block.get_initial_state(batch_size) for block in self.blocks},
-        }
-
-    def step(self, features, num_frames, state):
-        """Maps k * subsampling feature frames to k frames.
-
-        Args:
-          features: [B, k * subsampling, F]. num_frames: [B], valid ones in this chunk; fewer than all only in the
-            last chunk of a stream, because what follows would see the gap.
-          state: from get_initial_state or the step before.
-
-        Returns:
-          (frames [B, k, width], new state). Frames beyond ceil(num_frames / subsampling) are meaningless.
-        """
-        new_state, frames, lengths = {}, features[..., None], num_frames
-        for stage in self.stages:
-            frames, new_state[stage.name] = stage.step(mask_frames(frames, lengths), state[stage.name])
-            lengths = (lengths + 1) // 2
-        frames = mask_frames(self._project(frames), lengths)
-        for block in self.blocks:
-            frames, new_state[block.name] = block.step(frames, state[block.name])
-        return frames, new_state
-
-    def get_config(self):
-        return {**super().get_config(), **self.settings}
+        if not 0.0 <= stochastic_depth < 1.0:
+            raise ValueError(f"stochastic_depth is a share from 0 to less than 1, not {stochastic_depth}")
+        after = check_reductions(time_reduction_after, num_layers=num_layers)
+        reduction = 2 ** len(after)
+        if (chunk_size > 1 and chunk_size % reduction) or right_context % reduction or (left_context or 0) % reduction:
+            raise ValueError(
+                f"left_context {left_context}, chunk_size {chunk_size} and right_context {right_context} must be "
+                f"multiples of {reduction}, the number of frames that time_reduction_after {after} joins into one"
+            )
+        blocks = []
+        for i in range(num_layers):
+            rate = 2 ** sum(1 for j in after if j < i)
+            blocks.append(
+                ConformerBlock(
+                    num_heads, kernel_size, None if left_context is None else left_context // rate, dropout,
+                    max(chunk_size // rate, 1), right_context // rate, position_encoding, convolution_norm,
+                    stochastic_depth * (i + 1) / num_layers, name=f"block_{i}", dtype=self.dtype_policy,
+                )
+            )
+        self._assemble(
+            settings, input_width=width, output_width=width, blocks=blocks, is_streaming=left_context is not None,
+            chunk_size=chunk_size, right_context=right_context,
+        )

@@ -1,7 +1,14 @@
-"""The prediction network."""
+"""Prediction networks: what the labels so far say of the next one.
+
+All have start(batch_size) -> state, advance(state, tokens [B]) -> state, project(state) -> [B, output_width], and
+call(labels [B, U]) -> [B, U + 1, output_width] whose entry u has seen labels 1..u. A state is a tensor [B, ...], or
+nested dictionaries of such.
+"""
 
 import keras
 import tensorflow as tf
+
+from tf_rnnt_kd.models.recurrent import LSTM
 
 
 @keras.saving.register_keras_serializable(package="tf_rnnt_kd")
@@ -22,10 +29,8 @@ class StatelessPredictor(keras.layers.Layer):
             "vocab_size": vocab_size, "width": width, "context_size": context_size, "dropout": dropout,
         }
         self.context_size = context_size
-        # Keras's default of +-0.05 would leave the joint blind to the labels for the first hundreds of steps.
-        self.embedding = keras.layers.Embedding(
-            vocab_size, width, keras.initializers.RandomNormal(stddev=1.0), name="embedding", dtype=self.dtype_policy
-        )
+        self.output_width = width
+        self.embedding = _embedding(vocab_size, width, self.dtype_policy)
         self.mix = keras.layers.Dense(width, "silu", name="mix", dtype=self.dtype_policy)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
@@ -57,3 +62,77 @@ class StatelessPredictor(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), **self.settings}
+
+
+@keras.saving.register_keras_serializable(package="tf_rnnt_kd")
+class LSTMPredictor(keras.layers.Layer):
+    """Embedding and a stack of LSTMs over all labels so far (Graves 2012); it starts by reading a blank.
+
+    Args:
+      vocab_size: V, the blank at 0 included.
+      width: cells of each LSTM. num_layers: of them.
+      embedding_width: None: as many as cells.
+      projection, layer_norm, coupled_gates: of the LSTMs, see LSTM.
+      dropout: rate, on the embeddings and after each LSTM.
+    """
+
+    def __init__(
+        self, vocab_size, width, num_layers=1, embedding_width=None, projection=None, layer_norm=False,
+        coupled_gates=False, dropout=0.0, **kwargs,
+    ):
+        super().__init__(**kwargs)
+        lstm = {"projection": projection, "layer_norm": layer_norm, "coupled_gates": coupled_gates}
+        self.settings = {
+            "vocab_size": vocab_size, "width": width, "num_layers": num_layers, "embedding_width": embedding_width,
+            **lstm, "dropout": dropout,
+        }
+        policy = self.dtype_policy
+        self.embedding_width = embedding_width or width
+        self.embedding = _embedding(vocab_size, self.embedding_width, policy)
+        self.layers = [LSTM(width, **lstm, name=f"lstm_{i}", dtype=policy) for i in range(num_layers)]
+        self.output_width = self.layers[-1].output_width
+        self.dropout = keras.layers.Dropout(dropout, dtype=policy)
+
+    def build(self, input_shape=None):
+        self.embedding.build(None)
+        width = self.embedding_width
+        for layer in self.layers:
+            layer.build((None, None, width))
+            width = layer.output_width
+        self.built = True
+
+    def start(self, batch_size):
+        """The state before the first label: {name of a layer: its state, see LSTM.get_initial_state}."""
+        return self.advance(self._zeros(batch_size), tf.zeros([batch_size], tf.int32))
+
+    def advance(self, state, tokens):
+        """The state after `tokens` [B] were emitted."""
+        return self._run(tokens[:, None], state, training=False)[1]
+
+    def project(self, state):
+        """State -> [B, output_width]."""
+        return state[self.layers[-1].name]["output"]
+
+    def call(self, labels, training=False):
+        """Labels [B, U] -> [B, U + 1, output_width]: entry u has seen labels 1..u."""
+        return self._run(tf.pad(labels, [[0, 0], [1, 0]]), self._zeros(tf.shape(labels)[0]), training)[0]
+
+    def _zeros(self, batch_size):
+        return {layer.name: layer.get_initial_state(batch_size) for layer in self.layers}
+
+    def _run(self, labels, state, training):
+        """Labels [B, U] and a state -> (outputs [B, U, output_width], new state)."""
+        frames, new_state = self.dropout(self.embedding(labels), training=training), {}
+        for layer in self.layers:
+            frames, _, new_state[layer.name] = layer.step(frames, tf.ones_like(labels, tf.bool), state[layer.name])
+            frames = self.dropout(frames, training=training)
+        return frames, new_state
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}
+
+
+def _embedding(vocab_size, width, policy):
+    # Keras's default of +-0.05 would leave the joint blind to the labels for the first hundreds of steps.
+    initializer = keras.initializers.RandomNormal(stddev=1.0)
+    return keras.layers.Embedding(vocab_size, width, initializer, name="embedding", dtype=policy)

@@ -3,29 +3,53 @@
 import keras
 import tensorflow as tf
 
+from tf_rnnt_kd import lattice
+
+COMBINATIONS = ("add", "multiply")
+
 
 @keras.saving.register_keras_serializable(package="tf_rnnt_kd")
 class Transducer(keras.Model):
     """logits(t, u) = tanh(E encoder(t) + P predictor(u)) W + b, symbol 0 the blank.
 
+    Encoder, predictor, E and P run in the dtype policy; what comes out of them is cast to float32 before the joint.
+
     The model never forms the [B, T, U+1, V] lattice: it gives the two projections into the joint space, and W and b,
     from which `tf_rnnt_kd.lattice.node_log_probs` takes what a loss needs.
 
     Args:
-      encoder: a layer (features [B, N, F], num_frames [B]) -> (frames, lengths), with `subsampling` and `is_streaming`.
-      predictor: a layer labels [B, U] -> [B, U + 1, width] with start, advance and project.
+      encoder: an Encoder. predictor: see `predictor.py`.
       vocab_size: V, blank included. joint_width: H. num_features: F.
+      combination: 'add', or 'multiply': tanh of the product of the two projections.
+      factorised_blank: sigmoid of the blank's logit is its probability, the others share the rest by their softmax
+        (hybrid autoregressive transducer, Variani et al. 2020).
+
+    Raises:
+      ValueError: unknown combination.
     """
 
-    def __init__(self, encoder, predictor, *, vocab_size, joint_width, num_features, **kwargs):
+    def __init__(
+        self, encoder, predictor, *, vocab_size, joint_width, num_features, combination="add", factorised_blank=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if combination not in COMBINATIONS:
+            raise ValueError(f"the joint's combination is {combination!r}: choose of {', '.join(COMBINATIONS)}")
+        # Keras would round the features before they are normalised.
+        self.autocast = False
         self.encoder = encoder
         self.predictor = predictor
         self.vocab_size = vocab_size
         self.joint_width = joint_width
         self.num_features = num_features
-        self.encoder_projection = keras.layers.Dense(joint_width, name="encoder_projection")
-        self.predictor_projection = keras.layers.Dense(joint_width, use_bias=False, name="predictor_projection")
+        self.combination = combination
+        self.factorised_blank = factorised_blank
+        policy = self.dtype_policy
+        self.encoder_projection = keras.layers.Dense(joint_width, name="encoder_projection", dtype=policy)
+        self.predictor_projection = keras.layers.Dense(
+            # In a product a bias is what lets each side leave the other as it is.
+            joint_width, use_bias=combination == "multiply", name="predictor_projection", dtype=policy
+        )
 
     def build(self, input_shape=None):
         # A model that is loaded from a file gets its parts built already.
@@ -33,16 +57,14 @@ class Transducer(keras.Model):
             self.encoder.build((None, None, self.num_features))
         if not self.predictor.built:
             self.predictor.build()
-        self.encoder_projection.build((None, None, self.encoder.settings["width"]))
-        self.predictor_projection.build((None, None, self.predictor.settings["width"]))
+        self.encoder_projection.build((None, None, self.encoder.output_width))
+        self.predictor_projection.build((None, None, self.predictor.output_width))
         self.joint_kernel = self.add_weight(name="joint_kernel", shape=(self.joint_width, self.vocab_size))
         self.joint_bias = self.add_weight(name="joint_bias", shape=(self.vocab_size,), initializer="zeros")
-        self.feature_mean = self.add_weight(
-            name="feature_mean", shape=(self.num_features,), initializer="zeros", trainable=False
-        )
-        self.feature_scale = self.add_weight(
-            name="feature_scale", shape=(self.num_features,), initializer="ones", trainable=False
-        )
+        # Float32 whatever the policy: they meet features before anything is rounded.
+        fixed = {"shape": (self.num_features,), "trainable": False, "autocast": False, "dtype": "float32"}
+        self.feature_mean = self.add_weight(name="feature_mean", initializer="zeros", **fixed)
+        self.feature_scale = self.add_weight(name="feature_scale", initializer="ones", **fixed)
         self.built = True
 
     def build_from_config(self, config):
@@ -68,6 +90,21 @@ class Transducer(keras.Model):
     def is_streaming(self):
         return self.encoder.is_streaming
 
+    @property
+    def frames_per_step(self):
+        """Feature frames of which `encode_step` takes a multiple."""
+        return self.encoder.frames_per_step
+
+    @property
+    def look_ahead_frames(self):
+        """Feature frames after its own end that an encoder frame needs at most; None: the whole utterance."""
+        return self.encoder.look_ahead_frames
+
+    @property
+    def output_delay(self):
+        """Encoder frames by which those of `encode_step` come later than their features."""
+        return self.encoder.output_delay
+
     def encode(self, features, num_frames, training=False):
         """Features [B, N, F] (not normalised) -> (projection into the joint space [B, T, H], lengths [B] int32)."""
         return self.encode_normalised(self.normalise(features), num_frames, training=training)
@@ -84,17 +121,29 @@ class Transducer(keras.Model):
     @property
     def layer_widths(self):
         """{layer name: D} of `encoder_layers`."""
-        return {block.name: self.encoder.settings["width"] for block in self.encoder.blocks}
+        return {block.name: block.output_width for block in self.encoder.blocks}
 
     def predict_labels(self, labels, training=False):
         """Labels [B, U] int32 -> projection into the joint space [B, U + 1, H]."""
         return self.predictor_projection(self.predictor(labels, training=training))
 
+    def joint(self, encoded, predicted):
+        """Projections [B, T, H] and [B, U + 1, H] -> the lattice.Joint of them with this model's W and b, float32."""
+        return lattice.Joint(
+            tf.cast(encoded, tf.float32), tf.cast(predicted, tf.float32), tf.cast(self.joint_kernel.value, tf.float32),
+            tf.cast(self.joint_bias.value, tf.float32), combination=self.combination,
+            factorised_blank=self.factorised_blank,
+        )
+
     def joint_logits(self, encoder_projection, predictor_projection):
-        """Broadcast sum of [..., H] and [..., H] -> float32 logits [..., V]."""
-        hidden = tf.tanh(encoder_projection + predictor_projection)
+        """[..., H] and [..., H], broadcast against each other -> float32 [..., V] whose softmax is P(symbol | node)."""
+        if self.combination == "multiply":
+            hidden = tf.tanh(encoder_projection * predictor_projection)
+        else:
+            hidden = tf.tanh(encoder_projection + predictor_projection)
         logits = tf.tensordot(hidden, tf.cast(self.joint_kernel, hidden.dtype), 1)
-        return tf.cast(logits, tf.float32) + tf.cast(self.joint_bias, tf.float32)
+        logits = tf.cast(logits, tf.float32) + tf.cast(self.joint_bias, tf.float32)
+        return lattice.factorised_log_probs(logits) if self.factorised_blank else logits
 
     def call(self, inputs, training=False):
         """(features, num_frames, labels) -> (encoder projection, lengths, predictor projection)."""
@@ -119,12 +168,13 @@ class Transducer(keras.Model):
         return _flatten(self.encoder.get_initial_state(batch_size))
 
     def encode_step(self, features, num_frames, state):
-        """Streams `encode`: features [B, k * subsampling, F] -> (projection [B, k, H], new state).
+        """Streams `encode`: features [B, N, F] -> (projection [B, k, H], lengths [B], new state).
 
-        `num_frames` [B] may be less than all only in a stream's last chunk.
+        As Encoder.step: N is a multiple of frames_per_step, `num_frames` [B] may be less than all only where a stream
+        ends, and of the k = N / subsampling frames the first `lengths` exist.
         """
-        frames, new_state = self.encoder.step(self.normalise(features), num_frames, _unflatten(state))
-        return self.encoder_projection(frames), _flatten(new_state)
+        frames, lengths, new_state = self.encoder.step(self.normalise(features), num_frames, _unflatten(state))
+        return self.encoder_projection(frames), lengths, _flatten(new_state)
 
     def get_config(self):
         return {
@@ -134,6 +184,9 @@ class Transducer(keras.Model):
             "vocab_size": self.vocab_size,
             "joint_width": self.joint_width,
             "num_features": self.num_features,
+            "combination": self.combination,
+            "factorised_blank": self.factorised_blank,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
         }
 
     @classmethod

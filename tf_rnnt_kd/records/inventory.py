@@ -1,4 +1,4 @@
-"""A first look at the records to train on: how long they are, who has to be refused, and the buckets that follow."""
+"""A first look at the records to train on: how long they are, and who has to be refused."""
 
 import collections
 import dataclasses
@@ -7,18 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tf_rnnt_kd.records.parsing import REJECT_REASONS, make_parser
+from tf_rnnt_kd.records.parsing import REJECT_REASONS, make_summary
 from tf_rnnt_kd.records.sources import Source
-from tf_rnnt_kd.records.stored import open_artifacts
-
-
-@dataclasses.dataclass(frozen=True)
-class Bucket:
-    """Batches of one static shape: up to `num_frames` feature frames and `num_labels` labels, `batch_size` of them."""
-
-    num_frames: int
-    num_labels: int
-    batch_size: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +33,22 @@ def take_inventory(
 
     Args:
       artifacts, num_hypotheses: as for `training_batches`; hypotheses of "nbest" may be longer than the labels.
+
+    Raises:
+      ValueError: a source has a weight and nothing to draw.
     """
-    stored = open_artifacts({"nbest"} & set(artifacts), sources=sources, num_hypotheses=num_hypotheses)
-    parse = make_parser(tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, stored=stored)
+    hypotheses = num_hypotheses if "nbest" in artifacts else 0
+    summary = make_summary(
+        tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, num_hypotheses=hypotheses
+    )
     frames, labels, samples, rejected = [], [], 0, []
 
-    def without_audio(record):
-        return {name: value for name, value in parse(record).items() if name != "waveform"}
+    def without_record(record):
+        return {name: value for name, value in summary(record).items() if name != "record"}
 
     for source in sources:
-        dataset = tf.data.TFRecordDataset(source.paths()).map(without_audio, num_parallel_calls=2)
+        usable = len(frames)
+        dataset = tf.data.TFRecordDataset(source.paths()).map(without_record, num_parallel_calls=2)
         for element in dataset.as_numpy_iterator():
             if element["reject"]:
                 reason = REJECT_REASONS[element["reject"] - 1]
@@ -70,39 +66,10 @@ def take_inventory(
             frames.append(element["num_frames"])
             labels.append(element["num_labels"])
             samples += int(element["num_samples"])
+        if source.weight is not None and len(frames) == usable:
+            raise ValueError(
+                f"{source.name} has weight {source.weight:g} in the mixture and no usable utterance: "
+                f"leave it out (refused: {dict(collections.Counter(entry['reason'] for entry in rejected))})"
+            )
     hours = samples / frontend.sample_rate / 3600
     return Inventory(np.asarray(frames, np.int64), np.asarray(labels, np.int64), hours, rejected)
-
-
-def plan_buckets(
-    inventory: Inventory, *, num_buckets: int, frames_per_batch: int, multiple: int, stretch: float = 1.0
-) -> list[Bucket]:
-    """Buckets that hold about equally much audio each.
-
-    Args:
-      frames_per_batch: feature frames in a full batch; the batch size of a bucket follows from its length.
-      multiple: bucket lengths are multiples of this many feature frames.
-      stretch: how much longer speed perturbation may make an utterance.
-
-    Raises:
-      ValueError: nothing to train on, or the longest utterance does not fit into a batch.
-    """
-    if not len(inventory.num_frames):
-        raise ValueError("no usable utterance in the training records: see dead_letter.jsonl for the reasons")
-    frames = np.ceil(inventory.num_frames * stretch).astype(np.int64) + 1
-    frames = -(-frames // multiple) * multiple
-    order = np.argsort(frames, kind="stable")
-    share = np.cumsum(frames[order]) / frames.sum()
-    cuts = np.searchsorted(share, np.arange(1, num_buckets + 1) / num_buckets - 1e-9)
-    edges = sorted({int(edge) for edge in frames[order][cuts]})
-    buckets, shortest = [], 0
-    for edge in edges:
-        inside = (frames > shortest) & (frames <= edge)
-        batch_size = frames_per_batch // edge
-        if batch_size < 1:
-            raise ValueError(
-                f"the longest utterance has {edge} feature frames: raise data.frames_per_batch, {frames_per_batch}"
-            )
-        buckets.append(Bucket(edge, max(1, int(inventory.num_labels[inside].max())), batch_size))
-        shortest = edge
-    return buckets

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,17 +15,27 @@ JOINT_FILE = "joint.npz"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One split of one dataset. `parse` reads `DIR:split`."""
+    """One split of one dataset, and its share of a mixture (see `mixture`). `parse` reads `DIR:split[@WEIGHT]`."""
 
     directory: str
     split: str
+    weight: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Source":
-        directory, colon, split = text.rpartition(":")
+        directory, colon, rest = text.rpartition(":")
+        split, at, weight = rest.partition("@")
         if not (colon and directory and split):
             raise ValueError(f"{text!r} does not name records: write DIR:split, for example demo_run/records:dev")
-        return cls(directory, split)
+        return cls(directory, split, _weight(weight, of=text) if at else None)
+
+    @property
+    def name(self) -> str:
+        """`DIR:split`."""
+        return f"{self.directory}:{self.split}"
+
+    def __str__(self) -> str:
+        return self.name if self.weight is None else f"{self.name}@{self.weight:g}"
 
     def info(self) -> DatasetInfo:
         """What the dataset's dataset.json says."""
@@ -66,6 +77,50 @@ def stored_artifacts(sources: Sequence[Source]) -> set[str]:
     return {name for source in sources for name in source.info().artifacts or ()}
 
 
+def mixture(sources: Sequence[Source], weights: Sequence[tuple[str, float]] = ()) -> list[Source]:
+    """The sources with the weights by which training draws from them.
+
+    Args:
+      sources: with weights of their own (`DIR:split@WEIGHT`), or none.
+      weights: `data.mixture`: (DIR:split or split, weight) for each source; empty to take the sources' own.
+
+    Returns:
+      The sources. Either none has a weight: every record is seen once before any is seen twice. Or all have: each
+      utterance is drawn from a source with the probability of its weight; one that gave no weight has 1.
+
+    Raises:
+      ValueError: weights in both places, one that is not a positive number, or names that do not fit the sources.
+    """
+    own = [source.weight is not None for source in sources]
+    if not len(weights):
+        given = {source: 1.0 if source.weight is None else source.weight for source in sources} if any(own) else {}
+        return [dataclasses.replace(source, weight=given.get(source)) for source in sources]
+    if any(own):
+        raise ValueError("weights stand both in data.mixture and in --train=DIR:split@WEIGHT: take one of them away")
+    given = {name: _weight(weight, of=name) for name, weight in weights}
+    used, mixed = set(), []
+    for source in sources:
+        matches = [name for name in (source.name, source.split) if name in given]
+        if not matches:
+            raise ValueError(f"data.mixture has no weight for {source.name}, it has: {', '.join(given)}")
+        used.add(matches[0])
+        mixed.append(dataclasses.replace(source, weight=given[matches[0]]))
+    if set(given) - used:
+        found = ", ".join(source.name for source in sources)
+        raise ValueError(f"data.mixture names {', '.join(sorted(set(given) - used))}, but --train has {found}")
+    return mixed
+
+
+def _weight(value, *, of):
+    try:
+        weight = float(value)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise ValueError(f"the weight of {of} must be a positive number, as in DIR:split@9, not {value!r}")
+    return weight
+
+
 def teacher_joint(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
     """Kernel [H, V] and bias [V] of the one teacher whose factored lattices the sources hold.
 
@@ -78,7 +133,8 @@ def teacher_joint(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
         found = ", ".join(sorted(folders.values())) or "none"
         raise ValueError(
             f"losses on whole distributions need factored lattices of one teacher, found {found}: label again with "
-            "beam_pipelines.pseudo_label --artifacts=hard,factored and one --teacher"
+            "beam_pipelines.pseudo_label --artifacts=hard,factored and one --teacher; collapsed lattices, n-best lists "
+            "and scores may be of several"
         )
     (folder,) = folders.values()
     with tf.io.gfile.GFile(f"{folder}/{JOINT_FILE}", "rb") as file:

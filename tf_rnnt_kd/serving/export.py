@@ -33,7 +33,8 @@ def export_saved_model(model, *, tokenizer, frontend, config, output_dir, search
       An Export. If output_dir holds the export of the same model already, nothing is written.
 
     Raises:
-      ValueError: output_dir exists and is something else, or the SavedModel differs from the Python model.
+      ValueError: output_dir exists and is something else, the SavedModel differs from the Python model, or the model
+        is less sparse than its config promises.
     """
     n_best_search = BeamSearch(n_best, search.max_symbols_per_frame, search.blank_penalty)
     recognizer = Recognizer(

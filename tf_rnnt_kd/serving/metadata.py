@@ -4,10 +4,12 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
 from tf_rnnt_kd.serving.streaming import StreamingRecognizer
+from tf_rnnt_kd.training.true_sparsity import true_sparsity
 
 METADATA_PATH = pathlib.PurePath("assets.extra", "metadata.json")
 
@@ -30,8 +32,13 @@ def describe_model(recognizer, *, config):
         n_best: settings of the beam search. hidden_layers {name: width}, of the signature hidden.
         streaming; chunk_samples, of which stream_step takes a multiple, and look_ahead_seconds, of audio after the end
           of a frame that the frame needs: both null for a model that needs the whole utterance.
-        joint {width, vocab_size, activation}: logits = activation(encoder + predictor) kernel + bias.
+        joint {width, vocab_size, activation, combination, factorised_blank}: see lattice.Joint; what exports from
+          before a setting lack has the default of lattice.joint_settings.
         num_parameters, features (settings of the frontend), config, format_version.
+        sparsity {zero_share, target, block, pruned, pruned_share}: the zeros counted, see `true_sparsity`.
+
+    Raises:
+      ValueError: the weights have fewer zeros than the config's `sparsity` promises.
     """
     model, tokenizer, frontend = recognizer.model, recognizer.tokenizer, recognizer.frontend
     streaming = model.is_streaming
@@ -47,10 +54,17 @@ def describe_model(recognizer, *, config):
         "hidden_layers": model.layer_widths,
         "streaming": streaming,
         "chunk_samples": StreamingRecognizer(recognizer).chunk_samples if streaming else None,
-        # Features and encoders that stream here end with the frame that they describe.
-        "look_ahead_seconds": 0.0 if streaming else None,
-        "joint": {"width": model.joint_width, "vocab_size": model.vocab_size, "activation": "tanh"},
+        # Features end with the frame that they describe; encoders may look further.
+        "look_ahead_seconds": model.look_ahead_frames * frontend.hop / frontend.sample_rate if streaming else None,
+        "joint": {
+            "width": model.joint_width,
+            "vocab_size": model.vocab_size,
+            "activation": "tanh",
+            "combination": model.combination,
+            "factorised_blank": model.factorised_blank,
+        },
         "num_parameters": int(model.count_params()),
+        "sparsity": true_sparsity(model, config=config.get("sparsity") if isinstance(config, Mapping) else None),
         "features": frontend.to_config(),
         "config": config,
     }

@@ -51,7 +51,9 @@ class Recognizer:
         self.n_best_search = n_best_search
         self.frame_seconds = model.subsampling * frontend.hop / frontend.sample_rate
         # Traced once and shared by all signatures: tracing the encoder takes seconds.
-        self._encode = tf.function(self._encode, input_signature=[AUDIO["waveforms"], AUDIO["num_samples"]])
+        self._encode = tf.function(
+            self._encode, input_signature=[AUDIO["waveforms"], AUDIO["num_samples"]], autograph=False
+        )
         self._forced = tf.function(
             self._forced,
             input_signature=[
@@ -60,6 +62,7 @@ class Recognizer:
                 TOKENS["tokens"],
                 TOKENS["num_tokens"],
             ],
+            autograph=False,
         )
 
     def recognise(self, waveforms, num_samples):
@@ -132,7 +135,7 @@ class Recognizer:
         return {"log_prob": forced["full_sum_log_prob"]}
 
     def joint(self):
-        """{kernel: [H, V], bias: [V]}: logits(t, u) = tanh(encoder_projection + predictor_projection) kernel + bias."""
+        """{kernel: [H, V], bias: [V]}; what a lattice.Joint needs besides, metadata.json says under `joint`."""
         return {
             "kernel": tf.cast(tf.convert_to_tensor(self.model.joint_kernel), tf.float32),
             "bias": tf.cast(tf.convert_to_tensor(self.model.joint_bias), tf.float32),
@@ -183,17 +186,11 @@ class Recognizer:
         tokens = tf.where(tf.sequence_mask(num_tokens, tf.shape(tokens)[1]), tokens, 0)
         predicted = tf.cast(self.model.predict_labels(tokens), tf.float32)
         encoded = tf.cast(encoded, tf.float32)
-        joint = self.joint()
+        joint = self.model.joint(encoded, predicted)
         # A lattice has at least one frame; the sum over one that no utterance has is replaced below.
         at_least_one = tf.maximum(lengths, 1)
         nodes = node_log_probs(
-            encoded,
-            predicted,
-            joint["kernel"],
-            joint["bias"],
-            labels=tokens,
-            logit_lengths=at_least_one,
-            label_lengths=num_tokens,
+            **joint._asdict(), labels=tokens, logit_lengths=at_least_one, label_lengths=num_tokens
         )
         log_prob = full_sum(nodes, logit_lengths=at_least_one, label_lengths=num_tokens)
         # Nothing was heard: certain if nothing is claimed, impossible otherwise.

@@ -33,23 +33,25 @@ def save_module(recognizer, *, path):
 
 def trace_signatures(recognizer):
     """{signature name: concrete function}."""
-    traced = {
-        "serving_default": tf.function(recognizer.recognise).get_concrete_function(**AUDIO),
-        "teacher": tf.function(recognizer.teach).get_concrete_function(**AUDIO),
-        "teacher_forced": tf.function(recognizer.teacher_forced).get_concrete_function(**AUDIO, **TOKENS),
-        "score": tf.function(recognizer.score).get_concrete_function(**AUDIO, **TOKENS),
-        "nbest": tf.function(recognizer.n_best).get_concrete_function(**AUDIO),
-        "hidden": tf.function(recognizer.hidden).get_concrete_function(**AUDIO),
-        "joint": tf.function(recognizer.joint).get_concrete_function(),
+    signatures = {  # name: (function, what it takes)
+        "serving_default": (recognizer.recognise, AUDIO),
+        "teacher": (recognizer.teach, AUDIO),
+        "teacher_forced": (recognizer.teacher_forced, {**AUDIO, **TOKENS}),
+        "score": (recognizer.score, {**AUDIO, **TOKENS}),
+        "nbest": (recognizer.n_best, AUDIO),
+        "hidden": (recognizer.hidden, AUDIO),
+        "joint": (recognizer.joint, {}),
     }
-    if not recognizer.model.is_streaming:
-        return traced
-    streaming = StreamingRecognizer(recognizer)
-    state = streaming.state_spec()
-    batch_size = tf.TensorSpec([], tf.int32, name="batch_size")
+    if recognizer.model.is_streaming:
+        streaming = StreamingRecognizer(recognizer)
+        state = streaming.state_spec()
+        signatures |= {
+            "stream_init": (streaming.start, {"batch_size": tf.TensorSpec([], tf.int32, name="batch_size")}),
+            "stream_step": (streaming.step, {"waveforms": AUDIO["waveforms"], **state}),
+            "stream_finalize": (streaming.finalize, {**AUDIO, **state}),
+        }
+    # Nothing here is Python control flow over tensors; autograph would take a quarter of the export to look for some.
     return {
-        **traced,
-        "stream_init": tf.function(streaming.start).get_concrete_function(batch_size=batch_size),
-        "stream_step": tf.function(streaming.step).get_concrete_function(waveforms=AUDIO["waveforms"], **state),
-        "stream_finalize": tf.function(streaming.finalize).get_concrete_function(**AUDIO, **state),
+        name: tf.function(function, autograph=False).get_concrete_function(**takes)
+        for name, (function, takes) in signatures.items()
     }

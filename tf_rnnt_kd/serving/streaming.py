@@ -4,6 +4,8 @@ The same frames, encoder and search as offline, so that the same tokens come out
 batch advance together; they may end at different samples of the last piece.
 """
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 from tf_rnnt_kd.decoding import GreedyResult, initial_state
@@ -22,7 +24,7 @@ class StreamingRecognizer:
       recognizer: a Recognizer whose model streams.
 
     Attributes:
-      chunk_samples: samples of one encoder frame; a step takes a multiple of it.
+      chunk_samples: samples of which a step takes a multiple: an encoder frame, or a chunk that sees itself as a whole.
 
     Raises:
       ValueError: the model needs the whole utterance.
@@ -31,16 +33,24 @@ class StreamingRecognizer:
     def __init__(self, recognizer):
         model = recognizer.model
         if not model.is_streaming:
-            raise ValueError("this model's encoder needs the whole utterance: give it a left_context to make it stream")
+            raise ValueError(
+                "this model's encoder needs the whole utterance: one with a left_context, or a causal LSTM, streams"
+            )
         self.recognizer = recognizer
-        self.chunk_samples = model.subsampling * recognizer.frontend.hop
+        self.chunk_samples = model.frames_per_step * recognizer.frontend.hop
+        # What must follow a stream's last samples until its last encoder frames come out, in whole chunks.
+        flush = -(-model.output_delay * model.subsampling // model.frames_per_step)
+        self._flush_samples = flush * self.chunk_samples
         # Names of signature arguments hold no slash.
         paths = model.encoder_initial_state(1).keys()
         self._encoder_names = {path: "state_encoder_" + path.replace("/", "_") for path in paths}
+        self._context = tf.nest.map_structure(lambda x: x.dtype, model.predictor_start(1))
+        self._context_names = _names(self._context, "state_context")
         # Traced once for step and finalize: tracing the encoder takes seconds.
         self._advance = tf.function(
             self._advance,
             input_signature=[AUDIO["waveforms"], tf.TensorSpec([None], tf.int32), self.state_spec()],
+            autograph=False,
         )
 
     def start(self, batch_size):
@@ -51,8 +61,9 @@ class StreamingRecognizer:
         return {
             "state_frontend": self.recognizer.frontend.initial_state(batch_size),
             **{name: encoder[path] for path, name in self._encoder_names.items()},
-            "state_context": search["context"],
+            **self._named_context(search["context"]),
             "state_frame": search["frame"],
+            "state_num_features": tf.zeros([batch_size], tf.int32),
             "state_log_prob": tf.zeros([batch_size]),
             "state_num_tokens": tf.zeros([batch_size], tf.int32),
             "state_tokens": tf.zeros([batch_size, 0], tf.int32),
@@ -111,11 +122,11 @@ class StreamingRecognizer:
         frontend = self.recognizer.frontend
         # Only the stream that is nothing but this piece can be shorter than a hop.
         alone = drop_less_than_a_hop(num_samples, hop=frontend.hop)
-        num_samples = tf.where(state["state_frame"] == 0, alone, num_samples)
+        num_samples = tf.where(state["state_num_features"] == 0, alone, num_samples)
         count = tf.shape(waveforms)[1]
         waveforms = tf.where(tf.range(count)[None, :] < num_samples[:, None], waveforms, 0.0)
         padded = tf.maximum((count + self.chunk_samples - 1) // self.chunk_samples, 1) * self.chunk_samples
-        waveforms = tf.pad(waveforms, [[0, 0], [0, padded - count]])
+        waveforms = tf.pad(waveforms, [[0, 0], [0, padded - count + self._flush_samples]])
         _, state = self._advance(waveforms, frontend.num_frames(num_samples), state)
         return self.recognizer.describe(
             GreedyResult(
@@ -131,20 +142,29 @@ class StreamingRecognizer:
         model = self.recognizer.model
         features, frontend_state = self.recognizer.frontend.step(waveforms, state["state_frontend"])
         encoder_state = {path: state[name] for path, name in self._encoder_names.items()}
-        encoded, encoder_state = model.encode_step(features, num_frames, encoder_state)
-        lengths = (num_frames + model.subsampling - 1) // model.subsampling
-        new = self.recognizer.search(
-            encoded, lengths, state={"context": state["state_context"], "frame": state["state_frame"]}
-        )
+        encoded, lengths, encoder_state = model.encode_step(features, num_frames, encoder_state)
+        context = tf.nest.pack_sequence_as(self._context, [state[name] for name in self._context_names])
+        new = self.recognizer.search(encoded, lengths, state={"context": context, "frame": state["state_frame"]})
         return new, {
             "state_frontend": frontend_state,
             **{name: encoder_state[path] for path, name in self._encoder_names.items()},
-            "state_context": new.state["context"],
+            **self._named_context(new.state["context"]),
             "state_frame": new.state["frame"],
+            "state_num_features": state["state_num_features"] + num_frames,
             "state_log_prob": state["state_log_prob"] + new.log_prob,
             "state_num_tokens": state["state_num_tokens"] + new.num_tokens,
             **{f"state_{name}": _append(state, new, name) for name in _TOKEN_FIELDS},
         }
+
+    def _named_context(self, context):
+        return dict(zip(self._context_names, tf.nest.flatten(context), strict=True))
+
+
+def _names(nest, prefix):
+    """Names for the tensors of a nest of dictionaries, in the order of tf.nest.flatten; without slashes."""
+    if not isinstance(nest, Mapping):
+        return [prefix]
+    return [name for key in sorted(nest) for name in _names(nest[key], f"{prefix}_{key.replace('/', '_')}")]
 
 
 def _append(state, new, name):

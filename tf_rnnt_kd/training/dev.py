@@ -1,5 +1,7 @@
 """Word error rate on the dev split, during training."""
 
+from collections.abc import Callable
+
 import jiwer
 import tensorflow as tf
 
@@ -26,10 +28,14 @@ class DevEvaluator:
 
         self._decode = decode
 
-    def word_error_rate(self) -> tuple[float, list[tuple[str, str]]]:
-        """(WER, a few pairs of reference and hypothesis)."""
+    def word_error_rate(
+        self, *, is_stopped: Callable[[], bool] = lambda: False
+    ) -> tuple[float, list[tuple[str, str]]] | None:
+        """(WER, a few pairs of reference and hypothesis); None if `is_stopped` said so before it was through."""
         references, hypotheses = [], []
         for batch in self._batches:
+            if is_stopped():
+                return None
             tokens, counts = self._decode(batch["features"], batch["num_frames"])
             references += [normalise(text.decode()) for text in batch["text"].numpy()]
             hypotheses += [

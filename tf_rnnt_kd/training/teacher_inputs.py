@@ -11,8 +11,9 @@
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
@@ -26,7 +27,20 @@ GIVEN_BY = {
     "teacher_hidden": ("hidden",),
 }
 ON_THE_TIME_AXIS = frozenset(("collapsed", "factored", "dense", "top_k", "hidden"))
+"""Artifacts that belong to frames."""
+
+ON_THE_FRAMES = frozenset(("teacher", "teacher_joint", "teacher_top_k", "teacher_hidden"))
+"""Needs that do."""
+
 _EXISTS = lattice.NEGATIVE_INFINITY / 2  # log-probs above
+
+
+class TeacherJoint(NamedTuple):
+    """What all utterances of a teacher share: kernel [H, V], bias [V], and `lattice.joint_settings` of its joint."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    settings: Mapping[str, Any] = {}
 
 
 def choose_artifacts(needs: Collection[str], *, stored: Collection[str]) -> list[str]:
@@ -60,19 +74,21 @@ def teacher_inputs(
       needs: of the objective.
       student: NodeLogProbs [B, T, U+1].
       lengths: {"logit_lengths": [B], "label_lengths": [B]}.
-      joint: kernel [H, V] and bias [V] of the teacher whose projections the batch holds, or None.
+      joint: TeacherJoint of the teacher whose projections the batch holds, or None.
 
     Returns:
-      Keyword arguments of LossInputs: those of GIVEN_BY that the batch gives, and has_teacher, node_weights,
-      hypothesis_mask and hypothesis_lengths where they go with them. `teacher_hidden` is there if one layer is.
+      Keyword arguments of LossInputs: those of GIVEN_BY that the batch gives but hidden layers (see hidden_layers.py),
+      and has_teacher, node_weights, hypothesis_mask and hypothesis_lengths where they go with them.
     """
     if "has_teacher" not in batch:
         return {}
     exists = tf.ones_like(student.blank)
     given = {"has_teacher": batch["has_teacher"]}
     if "teacher_encoder" in batch:
-        kernel, bias = (tf.constant(x, tf.float32) for x in joint)
-        given["teacher_joint"] = lattice.Joint(batch["teacher_encoder"], batch["teacher_predictor"], kernel, bias)
+        shared = (tf.constant(x, tf.float32) for x in joint[:2])
+        given["teacher_joint"] = lattice.Joint(
+            batch["teacher_encoder"], batch["teacher_predictor"], *shared, **joint.settings
+        )
     if "teacher_dense" in batch:
         given["teacher_joint"] = batch["teacher_dense"]
     if "teacher_nodes" in batch:
@@ -90,13 +106,10 @@ def teacher_inputs(
         given["teacher_log_probs"] = batch["nbest_log_prob"]
         given["hypothesis_mask"] = batch["nbest_log_prob"] > _EXISTS
         given["hypothesis_lengths"] = batch["nbest_num_tokens"]
-    layers = [name for name in batch if name.startswith("teacher_hidden/")]
-    if len(layers) == 1:
-        given["teacher_hidden"] = batch[layers[0]]
     return given | {"node_weights": exists * batch["has_teacher"][:, None, None]}
 
 
 def _nodes(joint, labels, lengths):
     if isinstance(joint, lattice.Joint):
-        return lattice.node_log_probs(*joint[:4], labels=labels, **lengths)
+        return lattice.node_log_probs(**joint._asdict(), labels=labels, **lengths)
     return lattice.node_log_probs_from_logits(joint, labels=labels, **lengths)

@@ -2,26 +2,29 @@
 
 import json
 import pathlib
-import sys
-import time
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
-from tqdm import tqdm
 
 from tf_rnnt_kd.decoding import GreedySearch
 from tf_rnnt_kd.records import reader
 from tf_rnnt_kd.records.dataset import DEAD_LETTER_FILE, write_atomically
 from tf_rnnt_kd.speech.frontend import LogMelFrontend
 from tf_rnnt_kd.text import Tokenizer
+from tf_rnnt_kd.training import faults, memory
 from tf_rnnt_kd.training import workdir as workdir_lib
+from tf_rnnt_kd.training.checkpoints import Checkpoints
 from tf_rnnt_kd.training.dev import DevEvaluator
+from tf_rnnt_kd.training.loop import Loop
+from tf_rnnt_kd.training.monitor import Monitor, say
+from tf_rnnt_kd.training.preemption import Preemption
 from tf_rnnt_kd.training.session import Session
+from tf_rnnt_kd.training.strategy import worker_of
 
 
 def train(
-    *, config, workdir, train_sources: Sequence[reader.Source], dev_source: reader.Source, tokenizer_dir
+    *, config, workdir, train_sources: Sequence[reader.Source], dev_source: reader.Source, tokenizer_dir, strategy=None
 ) -> dict:
     """Trains a model, or goes on with it where an earlier call stopped.
 
@@ -30,138 +33,129 @@ def train(
       workdir: folder for all results (see `training.workdir`).
       train_sources: record splits to train on, mixed. dev_source: a labelled split that chooses the best weights.
       tokenizer_dir: folder of the tokenizer; copied into the workdir.
+      strategy: a tf.distribute.Strategy as `build_strategy` gives it, None for one device. Each of several workers
+        calls this with the same arguments.
 
     Returns:
       The content of `done.json`: steps, best_step, best_dev_wer, hours, rejected, skipped_steps.
 
     Raises:
-      ValueError: the workdir belongs to another training, records do not fit the model, or too many steps had
-        non-finite losses.
+      ValueError: the workdir belongs to another training, records do not fit the model, the model not into memory, no
+        checkpoint is whole, or too many steps had non-finite losses.
+      TrainingFault: it ended early and goes on when called again, see `training.faults`.
     """
-    workdir = pathlib.Path(workdir)
-    tokenizer = Tokenizer.load(tokenizer_dir)
+    with Preemption() as preemption:
+        try:
+            return _train(
+                config, pathlib.Path(workdir), sources=train_sources, dev_source=dev_source,
+                tokenizer=Tokenizer.load(tokenizer_dir), strategy=strategy, preemption=preemption,
+            )
+        except (OSError, tf.errors.OpError) as error:
+            if faults.is_disk_full(error):
+                raise faults.StorageError(
+                    f"{workdir} takes no more files ({error}); its last checkpoint is whole. Make room and start the "
+                    "same command again"
+                ) from error
+            if strategy is not None and faults.is_worker_lost(error):
+                raise faults.WorkerLost(
+                    "another worker is gone: start the same command again on all workers, and the training goes on "
+                    f"from its last checkpoint ({str(error).splitlines()[0]})"
+                ) from error
+            raise
+
+
+def _train(config, workdir, *, sources, dev_source, tokenizer, strategy, preemption):
+    chief = worker_of(strategy)[0] == 0
     settings = {
         "config": config.to_dict(),
-        "train": [f"{source.directory}:{source.split}" for source in train_sources],
-        "dev": f"{dev_source.directory}:{dev_source.split}",
+        "train": [str(source) for source in sources],
+        "dev": str(dev_source),
         "tokenizer_hash": tokenizer.hash,
     }
-    _claim(workdir, settings)
+    if strategy is not None:
+        settings["replicas"] = strategy.num_replicas_in_sync
+    if chief:
+        _claim(workdir, settings)
     done = workdir_lib.read_json(workdir / "done.json")
     if done is not None:
-        _say(f"{workdir} is complete: best dev WER {100 * done['best_dev_wer']:.2f} %")
+        say(f"{workdir} is complete: best dev WER {100 * done['best_dev_wer']:.2f} %")
         return done
 
     # Resuming must give the weights of an uninterrupted run, so nothing may depend on timing.
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    tokenizer.save(workdir / "tokenizer")
     frontend = LogMelFrontend(**config.frontend)
-    session = Session(config, sources=train_sources, tokenizer=tokenizer, frontend=frontend)
-    inventory = session.inventory
-    write_atomically(
-        str(workdir / DEAD_LETTER_FILE), content="".join(json.dumps(entry) + "\n" for entry in inventory.rejected)
+    session = Session(config, sources=sources, tokenizer=tokenizer, frontend=frontend, strategy=strategy)
+    if chief:
+        tokenizer.save(workdir / "tokenizer")
+        _describe(session, workdir)
+    memory.check(session, config=config, sources=sources, report=say if chief else lambda text: None)
+    checkpoints = Checkpoints(
+        session.checkpoint, workdir / "checkpoints", keep=config.train.keep_checkpoints,
+        worker=session.worker, num_workers=session.num_workers,
     )
-    batches = ", ".join(f"{b.batch_size} x {b.num_frames} x {b.num_labels}" for b in session.buckets)
-    _say(
-        f"{len(inventory.num_frames)} utterances, {inventory.hours:.2f} hours, "
-        f"refused: {inventory.counts() or 'none'}; {session.model.count_params() / 1e6:.2f} M parameters; "
-        f"batches (utterances x feature frames x labels): {batches}"
+    notes = _begin(session, checkpoints=checkpoints, workdir=workdir, is_chief=chief)
+    pending = notes.get("evaluation_pending", False)
+    evaluation = reader.evaluation_batches(
+        dev_source, tokenizer=tokenizer, frontend=frontend, batch_size=config.train.eval_batch_size
     )
-    manager = session.manager(str(workdir / "checkpoints"), keep=config.train.keep_checkpoints)
-    if manager.latest_checkpoint:
-        session.restore(manager.latest_checkpoint)
-        _say(f"resumed at step {session.step}")
-    else:
-        session.start()
     dev = DevEvaluator(
-        session.average_model,
-        batches=reader.evaluation_batches(
-            dev_source, tokenizer=tokenizer, frontend=frontend, batch_size=config.train.eval_batch_size
-        ),
-        tokenizer=tokenizer,
-        search=GreedySearch(**config.search),
+        session.average_model, batches=evaluation, tokenizer=tokenizer, search=GreedySearch(**config.search)
     )
-    _run(session, config=config, workdir=workdir, manager=manager, dev=dev)
+    monitor = Monitor(
+        workdir, session=session, steps=config.train.steps, evaluation_pending=pending, is_silent=not chief
+    )
+    loop = Loop(
+        session, config=config, workdir=workdir, checkpoints=checkpoints, dev=dev, monitor=monitor,
+        preemption=preemption, strategy=strategy, pieces=tokenizer.pieces,
+    )
+    with monitor, preemption.deferred():
+        loop.run(evaluation_pending=pending)
+    inventory = session.inventory
     done = {
         "steps": session.step, "best_step": session.best_step, "best_dev_wer": session.best_wer,
         "hours": inventory.hours, "rejected": inventory.counts(), "skipped_steps": session.skipped_steps,
     }
-    workdir_lib.write_json(workdir / "done.json", done)
-    _say(f"done: dev WER {100 * done['best_dev_wer']:.2f} % at step {done['best_step']}")
+    if chief:
+        workdir_lib.write_json(workdir / "done.json", done)
+        say(f"done: dev WER {100 * done['best_dev_wer']:.2f} % at step {done['best_step']}")
     return done
 
 
-def _run(session, *, config, workdir, manager, dev):
-    """Steps, evaluations and checkpoints until `config.train.steps`."""
-    settings = config.train
-    monitor = _Monitor(workdir, session=session, steps=settings.steps)
-    with monitor:
-        while session.step < settings.steps:
-            batch, terms, finite = session.advance()
-            step, last = session.step, session.step == settings.steps
-            monitor.count(batch)
-            if not finite:
-                _report_skipped(batch, session=session, limit=settings.max_skipped_steps)
-            if step % settings.log_every == 0 or last:
-                monitor.log_terms({name: float(value) for name, value in terms.items()})
-            if step % settings.eval_every == 0 or last:
-                dev_wer, samples = dev.word_error_rate()
-                monitor.log_dev(dev_wer, samples)
-                if dev_wer < session.best_wer:
-                    workdir_lib.save_best(workdir, model=session.average_model, step=step, dev_wer=dev_wer)
-                    session.note_best(dev_wer)
-            if step % settings.checkpoint_every == 0 or last:
-                manager.save(checkpoint_number=step)
+def _begin(session, *, checkpoints, workdir, is_chief) -> dict:
+    """Goes on from the newest whole checkpoint, or does what comes before the first step; returns its notes."""
+    found, complaints = checkpoints.find()
+    for complaint in complaints:
+        say(complaint)
+    if found is None:
+        taken = session.start()
+        if taken is not None and is_chief:
+            workdir_lib.write_json(workdir / "warm_start.json", taken._asdict())
+            say(taken.summary())
+        return {}
+    try:
+        session.restore(found.path)
+    except AssertionError as error:
+        raise ValueError(
+            f"the checkpoint {found.path} is whole, but not one of this training: {str(error).splitlines()[0]}; it may "
+            "come from another version of the code: take another --workdir, and set train.warm_start to this one"
+        ) from error
+    say(f"resumed at step {session.step}")
+    return found.notes
 
 
-class _Monitor:
-    """Progress bar on a terminal, lines elsewhere; train_log.jsonl and TensorBoard in either case."""
-
-    def __init__(self, workdir, *, session, steps):
-        self._session, self._steps = session, steps
-        self._log = workdir_lib.TrainLog(workdir, resumed_step=session.step)
-        self._board = tf.summary.create_file_writer(str(workdir / "tensorboard"))
-        self._bar = tqdm(
-            total=steps, initial=session.step, desc=workdir.name, unit="step", dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._postfix, self._audio_seconds, self._started = {}, 0.0, time.monotonic()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._bar.close()
-        self._board.close()
-
-    def count(self, batch):
-        """One more step was taken, on this batch."""
-        self._audio_seconds += float(tf.reduce_sum(batch["num_frames"])) * self._session.hop_seconds
-        self._bar.update()
-
-    def log_terms(self, values):
-        step, elapsed = self._session.step, time.monotonic() - self._started
-        speed = self._audio_seconds / elapsed
-        with self._board.as_default(step):
-            for name, value in {**values, "audio_hours_per_hour": speed}.items():
-                tf.summary.scalar(name, value)
-        self._log.write(step=step, seconds=round(elapsed, 2), **values)
-        self._show({"loss": f"{values['loss']:.2f}", "x real time": f"{speed:.0f}"})
-
-    def log_dev(self, dev_wer, samples):
-        step = self._session.step
-        with self._board.as_default(step):
-            tf.summary.scalar("dev_wer", dev_wer)
-            tf.summary.text("dev_samples", "\n\n".join(f"{ref} | {hyp}" for ref, hyp in samples))
-        self._log.write(step=step, dev_wer=dev_wer)
-        self._show({"dev WER": f"{100 * dev_wer:.1f}%"})
-
-    def _show(self, values):
-        self._postfix.update(values)
-        self._bar.set_postfix(self._postfix)
-        if self._bar.disable:
-            _say(f"step {self._session.step} of {self._steps}: " + ", ".join(f"{k} {v}" for k, v in values.items()))
+def _describe(session, workdir):
+    """Who was refused goes to a file, what is trained on to the user."""
+    inventory = session.inventory
+    content = "".join(json.dumps(entry) + "\n" for entry in inventory.rejected)
+    write_atomically(str(workdir / DEAD_LETTER_FILE), content=content)
+    batches = ", ".join(f"{b.batch_size} x {b.num_frames} x {b.num_labels}" for b in session.buckets)
+    replicas = f" on each of {session.num_replicas} replicas" if session.num_replicas > 1 else ""
+    say(
+        f"{len(inventory.num_frames)} utterances, {inventory.hours:.2f} hours, "
+        f"refused: {inventory.counts() or 'none'}; {session.model.count_params() / 1e6:.2f} M parameters; "
+        f"batches{replicas} (utterances x feature frames x labels): {batches}"
+    )
 
 
 def _claim(workdir, settings):
@@ -183,16 +177,3 @@ def _flat(tree, prefix=""):
     if isinstance(tree, dict):
         return {k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}".lstrip(".")).items()}
     return {prefix: tree}
-
-
-def _report_skipped(batch, *, session, limit):
-    names = ", ".join(name.decode() for name in batch["utterance_id"].numpy())
-    _say(f"step {session.step} skipped: the loss or its gradient is not finite; utterances: {names}")
-    if session.skipped_steps > limit:
-        raise ValueError(
-            f"{session.skipped_steps} steps were not finite (train.max_skipped_steps={limit}); see the utterances above"
-        )
-
-
-def _say(text):
-    tqdm.write(text, file=sys.stderr)

@@ -3,7 +3,8 @@
     WORKDIR/config.json           the settings, complete, and the records they were used on
     WORKDIR/tokenizer/
     WORKDIR/dead_letter.jsonl     records that could not be trained on, and why
-    WORKDIR/checkpoints/          to resume from
+    WORKDIR/warm_start.json       what was taken over from train.warm_start, and what was not
+    WORKDIR/checkpoints/          to resume from, see checkpoints.py
     WORKDIR/best/                 weights of the best dev WER, and best.json that names them
     WORKDIR/train_log.jsonl       one line per logged step or evaluation
     WORKDIR/tensorboard/          the same as curves
@@ -66,8 +67,12 @@ def save_best(workdir, *, model: keras.Model, step: int, dev_wer: float) -> None
     folder.mkdir(parents=True, exist_ok=True)
     weights = f"step-{step:07d}.weights.h5"
     temporary = folder / f"incomplete-{weights}"
-    model.save_weights(temporary)
-    temporary.replace(folder / weights)
+    try:
+        model.save_weights(temporary)
+        temporary.replace(folder / weights)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # on a full disk it is in the way
+        raise
     write_json(folder / "best.json", {"step": step, "dev_wer": dev_wer, "weights": weights})
     for other in folder.glob("*.weights.h5"):
         if other.name != weights:
@@ -94,10 +99,11 @@ def _plain(value):
 class TrainLog:
     """`train_log.jsonl`: one JSON object a line, each with a `step`.
 
-    Opening it for a resumed run drops the lines after the resumed step, which will be written again.
+    Opening it for a resumed run drops the lines after the resumed step, which will be written again, and that step's
+    evaluation where it is pending.
     """
 
-    def __init__(self, workdir, *, resumed_step: int):
+    def __init__(self, workdir, *, resumed_step: int, evaluation_pending: bool = False):
         self._path = pathlib.Path(workdir) / "train_log.jsonl"
         kept = []
         if self._path.exists():
@@ -106,7 +112,8 @@ class TrainLog:
                     entry = json.loads(line)
                 except json.JSONDecodeError:
                     continue  # a line cut short by a kill
-                if entry["step"] <= resumed_step:
+                is_again = evaluation_pending and entry["step"] == resumed_step and "dev_wer" in entry
+                if entry["step"] <= resumed_step and not is_again:
                     kept.append(line)
         write_atomically(str(self._path), content="".join(line + "\n" for line in kept))
 
