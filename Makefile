@@ -35,7 +35,9 @@ lint: venv
 # keeps the programs that XLA has compiled in it: after the whole suite two workers would hold 20 GB.
 LATTICE_TESTS = tests/lattice tests/losses tests/models tests/decoding
 TRAINING_TESTS = tests/training tests/serving
-OTHER_TESTS = $(filter-out $(LATTICE_TESTS) $(TRAINING_TESTS) tests/__pycache__,$(wildcard tests/*))
+# The longest file first, so that it does not run alone at the end.
+OTHER_TESTS = tests/test_demo.py \
+  $(filter-out tests/test_demo.py $(LATTICE_TESTS) $(TRAINING_TESTS) tests/__pycache__,$(wildcard tests/*))
 
 test: lint
 	@status=0; for part in '$(OTHER_TESTS)' '$(LATTICE_TESTS)' '$(TRAINING_TESTS)'; do \
