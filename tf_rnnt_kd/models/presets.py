@@ -8,6 +8,7 @@ channels of the subsampling of XL and XXL) is chosen here so that the published 
 """
 
 import copy
+import math
 
 import keras
 
@@ -97,15 +98,8 @@ def count_parameters(config, *, vocab_size, num_features):
     with keras.StatelessScope(initialize_variables=False):
         model = build_transducer(config, vocab_size=vocab_size, num_features=num_features)
     counts = {
-        part: sum(_size(weight) for weight in layer.trainable_weights)
+        part: sum(math.prod(weight.shape) for weight in layer.trainable_weights)
         for part, layer in (("encoder", model.encoder), ("predictor", model.predictor))
     }
-    total = sum(_size(weight) for weight in model.trainable_weights)
+    total = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return {**counts, "joint": total - sum(counts.values()), "total": total}
-
-
-def _size(weight):
-    size = 1
-    for length in weight.shape:
-        size *= length
-    return size

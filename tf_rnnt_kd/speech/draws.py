@@ -1,10 +1,16 @@
 """Random numbers from explicit seeds that are the same under XLA as without, and on every device."""
 
+import hashlib
 import math
 
 import tensorflow as tf
 
 GENERATOR = "philox"  # named, since the default differs between XLA and eager, and between devices
+
+
+def key_of(seed: int, name: str) -> int:
+    """A key in the range of int32 for the draws of something with a name, such as a variable's path."""
+    return int.from_bytes(hashlib.md5(f"{seed}/{name}".encode()).digest()[:4], "big", signed=True)
 
 
 def uniform(shape: list, *, seed: tf.Tensor) -> tf.Tensor:

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tf_rnnt_kd import lattice
 from tf_rnnt_kd.losses import LossInputs
 from tf_rnnt_kd.speech.augment import spec_augment
+from tf_rnnt_kd.speech.draws import GENERATOR
 from tf_rnnt_kd.speech.policies import policy_arguments
 from tf_rnnt_kd.training.batching import DRAW
 from tf_rnnt_kd.training.teacher_inputs import ON_THE_FRAMES, TeacherJoint, teacher_inputs
@@ -87,7 +88,7 @@ class Forward:
     def _augmented(self, features, batch, step):
         seed = tf.stack([self._config.seed, step])
         if DRAW in batch:
-            seed = tf.random.fold_in(seed, batch[DRAW], alg="philox")
+            seed = tf.random.fold_in(seed, batch[DRAW], alg=GENERATOR)
         return spec_augment(features, batch["num_frames"], seed=seed, **self._policy)
 
     def _hypothesis_log_probs(self, batch, encoded, frame_lengths, *, training):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.rows import default_size
 from tf_rnnt_kd.records.schema import SAMPLE_RATE
 from tf_rnnt_kd.training.batching import numeric
 from tf_rnnt_kd.training.graph_memory import Peak, peak_memory
@@ -155,7 +156,7 @@ def _lattice_workspace(session, bucket):
     frames = -(-bucket.num_frames // session.model.subsampling)
     projections = bucket.batch_size * (frames + bucket.num_labels + 1) * width
     nodes = bucket.batch_size * frames * (bucket.num_labels + 1)
-    rows = min(nodes, 3072 * 1024 // max(1024, vocab_size, width))
+    rows = min(nodes, default_size(session.model.joint_kernel.value, passes="forward"))
     return 4 * (4 * projections + 3 * rows * (vocab_size + width) + 12 * nodes)
 
 

@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from tf_rnnt_kd.training.batching import distribute, num_utterances, numeric
-from tf_rnnt_kd.training.strategy import worker_of
+from tf_rnnt_kd.training.strategy import replicas_of
+from tf_rnnt_kd.training.updates import one_copy
 
 
 class ObjectiveGradients:
@@ -40,9 +41,7 @@ class ObjectiveGradients:
           {term: float32 scalar}; terms that are 0 for ever are left out.
         """
         if self._accumulate_steps > 1:
-            replicas = 1
-            if self._strategy is not None:
-                replicas = self._strategy.num_replicas_in_sync // worker_of(self._strategy)[1]
+            replicas = len(replicas_of(self._strategy))
             rows = max(1, num_utterances(batch) // self._accumulate_steps // replicas) * replicas
             batch = {name: values[:rows] for name, values in batch.items()}
         return self.compiled(distribute(batch, self._strategy), step)
@@ -51,7 +50,7 @@ class ObjectiveGradients:
         if self._strategy is None:
             return self._one_replica(batch, step)
         norms = self._strategy.run(self._one_replica, args=(batch, step))
-        return {name: self._strategy.experimental_local_results(norm)[0] for name, norm in norms.items()}
+        return {name: one_copy(self._strategy, norm) for name, norm in norms.items()}
 
     def _one_replica(self, batch, step):
         objective = self._forward.objective

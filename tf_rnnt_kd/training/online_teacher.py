@@ -11,7 +11,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
-from tf_rnnt_kd.training.teacher_inputs import ON_THE_FRAMES, TeacherJoint
+from tf_rnnt_kd.training.teacher_inputs import EXISTS, ON_THE_FRAMES, TeacherJoint
+from tf_rnnt_kd.training.updates import one_copy
 from tf_rnnt_kd.training.workdir import load_model
 
 _METADATA_FILE = pathlib.PurePath("assets.extra", "metadata.json")
@@ -20,7 +21,6 @@ _ASKED_FOR = {  # signature -> needs that it serves
     "nbest": frozenset(("teacher_log_probs",)),
     "hidden": frozenset(("teacher_hidden",)),
 }
-_POSSIBLE = lattice.NEGATIVE_INFINITY / 2  # log-probs above
 
 
 class _Module(NamedTuple):
@@ -132,7 +132,7 @@ class OnlineTeacher:
             own_lengths = forced["num_frames"]
             if "teacher_log_prob" in needs:
                 found["teacher_log_prob"] = self._score(encoder, predictor, own_lengths, batch["tokens"], label_lengths)
-                has_teacher &= found["teacher_log_prob"] > _POSSIBLE
+                has_teacher &= found["teacher_log_prob"] > EXISTS
             if (ON_THE_FRAMES & _ASKED_FOR["teacher_forced"]) & set(needs):
                 has_teacher &= agrees(own_lengths)
                 encoder = on_frames(encoder, own_lengths)
@@ -214,7 +214,7 @@ def _exported(path, loaded):
     # What was loaded in the scope of a strategy only runs on its replicas.
     strategy = tf.distribute.get_strategy()
     shared = strategy.run(loaded.signatures["joint"])
-    shared = {name: strategy.experimental_local_results(value)[0].numpy() for name, value in shared.items()}
+    shared = {name: one_copy(strategy, value).numpy() for name, value in shared.items()}
     return _Module(
         dict(loaded.signatures.items()),
         TeacherJoint(shared["kernel"], shared["bias"], lattice.joint_settings(metadata["joint"])),

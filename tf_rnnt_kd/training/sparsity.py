@@ -1,5 +1,6 @@
 """Gradual pruning of a model's weights (Zhu and Gupta 2017), and the proof that an export is sparse."""
 
+import math
 import re
 
 import keras
@@ -62,7 +63,7 @@ class Sparsity:
     def share(self):
         """Share of zero blocks under the present masks, a float32 scalar."""
         kept = sum(tf.math.count_nonzero(mask.value) for mask in self._masks)
-        return 1.0 - tf.cast(kept, tf.float32) / float(sum(_size(mask.shape) for mask in self._masks))
+        return 1.0 - tf.cast(kept, tf.float32) / float(sum(math.prod(mask.shape) for mask in self._masks))
 
     def after_update(self, step) -> None:
         """Makes new masks where they are due, and sets what is masked to zero, in weights and averages.
@@ -102,7 +103,7 @@ class Sparsity:
         if self.config.scope == "tensor":
             return [_largest(score, 1.0 - sparsity) for score in scores]
         flat = _largest(tf.concat([tf.reshape(score, [-1]) for score in scores], axis=0), 1.0 - sparsity)
-        parts = tf.split(flat, [_size(score.shape) for score in scores])
+        parts = tf.split(flat, [math.prod(score.shape) for score in scores])
         return [tf.reshape(part, score.shape) for part, score in zip(parts, scores, strict=True)]
 
 
@@ -166,7 +167,7 @@ def _largest(scores, share):
     The least score that stays is found bit by bit, in 31 counts over the scores: floats that are not negative have the
     order of their bits. Sorting takes several times as long, and XLA's sorting much longer still.
     """
-    count = tf.cast(tf.round(share * float(_size(scores.shape))), tf.int32)
+    count = tf.cast(tf.round(share * float(math.prod(scores.shape))), tf.int32)
     flat = tf.reshape(scores, [-1])
     bits = tf.where(flat < 0.0, -1, tf.bitcast(flat, tf.int32))
 
@@ -183,10 +184,3 @@ def _largest(scores, share):
 
 def _assign(variable, value):
     variable.assign(value)
-
-
-def _size(shape):
-    size = 1
-    for length in shape:
-        size *= length
-    return size

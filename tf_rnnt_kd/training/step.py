@@ -1,11 +1,11 @@
 """One training step: the gradients of all replicas and micro-batches, and then everything that changes the weights."""
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+from tf_rnnt_kd.speech.draws import GENERATOR, key_of
 from tf_rnnt_kd.training.batching import DRAW, distribute, num_utterances, numeric
 from tf_rnnt_kd.training.optimizer import global_norm
 from tf_rnnt_kd.training.precision import LossScale
@@ -185,8 +185,7 @@ class TrainStep:
     def _reseed(self, draw, step):
         """Dropout's states from the seed, the step and the replica alone: a checkpoint holds those of one replica."""
         for path, state in self._seeds.items():
-            key = int.from_bytes(hashlib.md5(f"{self._seed}/{path}".encode()).digest()[:4], "big", signed=True)
-            seed = tf.random.fold_in(tf.stack([key, step]), draw, alg="philox")
+            seed = tf.random.fold_in(tf.stack([key_of(self._seed, path), step]), draw, alg=GENERATOR)
             state.assign(tf.cast(seed, state.dtype))
 
     def _mean_over_replicas(self, gradients, terms):

@@ -32,7 +32,8 @@ ON_THE_TIME_AXIS = frozenset(("collapsed", "factored", "dense", "top_k", "hidden
 ON_THE_FRAMES = frozenset(("teacher", "teacher_joint", "teacher_top_k", "teacher_hidden"))
 """Needs that do."""
 
-_EXISTS = lattice.NEGATIVE_INFINITY / 2  # log-probs above
+EXISTS = lattice.NEGATIVE_INFINITY / 2
+"""Log-probabilities at or below this stand for what is not there, or cannot be."""
 
 
 class TeacherJoint(NamedTuple):
@@ -101,10 +102,10 @@ def teacher_inputs(
         top_k = lattice.TopK(*(batch[f"teacher_top_k_{name}"] for name in lattice.TopK._fields))
         given["teacher_top_k"] = top_k
         # Losses over K symbols do not see by themselves which nodes are missing: their best symbol has no mass.
-        exists = tf.where(top_k.log_probs[..., 0] > _EXISTS, exists, 0)
+        exists = tf.where(top_k.log_probs[..., 0] > EXISTS, exists, 0)
     if "nbest_log_prob" in batch:
         given["teacher_log_probs"] = batch["nbest_log_prob"]
-        given["hypothesis_mask"] = batch["nbest_log_prob"] > _EXISTS
+        given["hypothesis_mask"] = batch["nbest_log_prob"] > EXISTS
         given["hypothesis_lengths"] = batch["nbest_num_tokens"]
     return given | {"node_weights": exists * batch["has_teacher"][:, None, None]}
 

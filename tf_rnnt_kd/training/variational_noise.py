@@ -1,11 +1,12 @@
 """Gaussian noise on the weights of the forward pass."""
 
 import contextlib
-import hashlib
 import re
 
 import keras
 import tensorflow as tf
+
+from tf_rnnt_kd.speech.draws import GENERATOR, key_of
 
 
 class VariationalNoise:
@@ -60,12 +61,11 @@ class VariationalNoise:
                 variable.assign(value)
 
     def _noisy(self, variable, step):
-        key = int.from_bytes(hashlib.md5(f"{self._seed}/{variable.path}".encode()).digest()[:4], "big", signed=True)
+        key = key_of(self._seed, variable.path)
         shape, dtype = variable.shape, variable.dtype
 
         def noise():
-            # Named, because the default differs between devices.
             seed, deviation = [key, step], self._deviation
-            return tf.random.stateless_normal(shape, seed, stddev=deviation, dtype=dtype, alg="philox")
+            return tf.random.stateless_normal(shape, seed, stddev=deviation, dtype=dtype, alg=GENERATOR)
 
         return variable.value + tf.cond(step >= self._begin, noise, lambda: tf.zeros(shape, dtype))
