@@ -73,8 +73,9 @@ class SelfAttention(keras.layers.Layer):
     def _project(self, frames):
         """Query, key and value, each [B, T, heads, head width]."""
         shape = [tf.shape(frames)[0], -1 if frames.shape[1] is None else frames.shape[1]]
-        projected = tf.reshape(self.query_key_value(frames), shape + [3, self.num_heads, self.head_width])
-        return projected[:, :, 0], projected[:, :, 1], projected[:, :, 2]
+        # Split, for the gradient of a slice is slow: zeros of the whole with a part written over.
+        parts = tf.split(self.query_key_value(frames), 3, axis=-1)
+        return [tf.reshape(part, [*shape, self.num_heads, self.head_width]) for part in parts]
 
     def _scores(self, query, key, query_positions, key_positions):
         """[B, heads, Q, K] in the compute dtype."""

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tf_rnnt_kd.models.depthwise import depthwise_over_time
 from tf_rnnt_kd.models.masking import count_frames, keep_valid, mask_frames
 from tf_rnnt_kd.models.normalisation import FrameBatchNormalization
 
@@ -12,8 +13,6 @@ CONVOLUTION_NORMS = ("layer", "batch")
 @keras.saving.register_keras_serializable(package="tf_rnnt_kd")
 class ConvolutionModule(keras.layers.Layer):
     """LayerNorm, gated pointwise, depthwise over time, norm, SiLU, pointwise. [B, T, C] -> [B, T, C].
-
-    The depthwise convolution is a sum of `kernel_size` shifted products: it fuses well, forward and backward.
 
     Args:
       kernel_size: frames seen; odd unless causal.
@@ -56,10 +55,9 @@ class ConvolutionModule(keras.layers.Layer):
         values, gates = tf.split(self.gate(self.norm(frames)), 2, axis=-1)
         return values * tf.sigmoid(gates)
 
-    def _convolve(self, padded, num_frames):
-        """Depthwise over `padded` [B, num_frames + kernel_size - 1, C]."""
-        kernel = tf.cast(self.kernel, padded.dtype)
-        return sum(padded[:, k : k + num_frames] * kernel[k] for k in range(self.kernel_size))
+    def _convolve(self, padded):
+        """[B, T + kernel_size - 1, C] -> [B, T, C]."""
+        return depthwise_over_time(padded, tf.cast(self.kernel, padded.dtype))
 
     def _after(self, normed):
         return self.pointwise(tf.nn.silu(normed))
@@ -69,7 +67,7 @@ class ConvolutionModule(keras.layers.Layer):
         gated = mask_frames(self._gated(frames), lengths)
         left = self.kernel_size - 1 if self.causal else self.kernel_size // 2
         padded = tf.pad(gated, [[0, 0], [left, self.kernel_size - 1 - left], [0, 0]])
-        convolved = self._convolve(padded, count_frames(frames))
+        convolved = self._convolve(padded)
         if self.norm_kind == "batch":
             return self._after(self.depthwise_norm(convolved, lengths, training=training))
         return self._after(self.depthwise_norm(convolved))
@@ -84,7 +82,7 @@ class ConvolutionModule(keras.layers.Layer):
         """The next frames [B, k, C], of which those exist that `valid` [B, k] says -> (outputs, valid, new state)."""
         num_frames = count_frames(frames)
         padded = tf.concat([state, keep_valid(self._gated(frames), valid)], axis=1)
-        outputs = self._after(self.depthwise_norm(self._convolve(padded, num_frames)))
+        outputs = self._after(self.depthwise_norm(self._convolve(padded)))
         return outputs, valid, padded[:, num_frames:]
 
     def get_config(self):

@@ -13,7 +13,7 @@ def rotate(vectors, positions):
     angles = _angles(positions, half)
     cos = tf.cast(tf.cos(angles), vectors.dtype)[None, :, None, :]
     sin = tf.cast(tf.sin(angles), vectors.dtype)[None, :, None, :]
-    first, second = vectors[..., :half], vectors[..., half:]
+    first, second = tf.split(vectors, 2, axis=-1)
     return tf.concat([first * cos - second * sin, first * sin + second * cos], axis=-1)
 
 
@@ -41,8 +41,10 @@ def align_distances(scores, num_keys):
     batch, num_heads, num_queries, num_distances = tf.unstack(tf.shape(scores))
     flat = tf.reshape(scores, [batch, num_heads, num_queries * num_distances])
     begin, row = num_queries - 1, num_distances - 1
-    flat = flat[:, :, begin : begin + num_queries * row]
-    return tf.reshape(flat, [batch, num_heads, num_queries, row])[..., :num_keys]
+    # tf.slice, because its gradient is a mere padding.
+    flat = tf.slice(flat, [0, 0, begin], [batch, num_heads, num_queries * row])
+    rows = tf.reshape(flat, [batch, num_heads, num_queries, row])
+    return tf.slice(rows, [0, 0, 0, 0], [batch, num_heads, num_queries, num_keys])
 
 
 def _angles(positions, half):

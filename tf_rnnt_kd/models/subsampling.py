@@ -48,8 +48,9 @@ class HalvingStage(keras.layers.Layer):
 
     def _convolve(self, frames, before):
         frames = tf.cast(frames, self.compute_dtype)
-        padded = tf.pad(tf.concat([before, frames], axis=1), [[0, 0], [0, 0], [1, 1], [0, 0]])
-        return self.convolution(padded[:, :, : 2 * self.output_bins + 1]), frames[:, -1:]
+        above = 2 * self.output_bins - self.input_bins
+        padded = tf.pad(tf.concat([before, frames], axis=1), [[0, 0], [0, 0], [1, above], [0, 0]])
+        return self.convolution(padded), frames[:, -1:]
 
     def call(self, frames, lengths):
         """Maps frames [B, N, F, C] with valid lengths [B] to ([B, ceil(N/2), ceil(F/2), channels], ceil(lengths/2)).
