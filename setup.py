@@ -12,6 +12,7 @@ setup(
         "tensorflow==2.17.1",
         "tensorflow-text==2.17.0",
         "tensorflow-io==0.37.1",
+        "tensorflow-serving-api==2.17.1",
         "keras>=3.12.1,<=3.15.1",
         "apache-beam==2.72.0",
         "absl-py",
@@ -25,5 +26,10 @@ setup(
         "soundfile",
         "webrtcvad-wheels==2.0.14.post1",
     ],
-    extras_require={"gcp": ["apache-beam[gcp]==2.72.0"], "demo": ["espeakng-loader"]},
+    extras_require={
+        "gcp": ["apache-beam[gcp]==2.72.0"],
+        "demo": ["espeakng-loader"],
+        "serving": ["aiohttp", "grpcio", "prometheus-client", "requests"],
+    },
+    package_data={"tf_rnnt_kd.serving.server": ["page/*"]},
 )

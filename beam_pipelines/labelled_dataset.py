@@ -2,7 +2,8 @@
 
     OUTPUT/settings.json          what the folder was begun with, so that runs with other settings keep out
     OUTPUT/summaries, scores      of each shard, see `transforms.merge`
-    OUTPUT/joint.npz              with the factored artifact: kernel [H, V] and bias [V], float32
+    OUTPUT/joint.npz              with the factored artifact: kernel [H, V] and bias [V], float32, and
+                                  lattice.joint_settings, each as an array without dimensions
 """
 
 import collections

@@ -33,11 +33,13 @@ class Problem(NamedTuple):
     num_nodes: int
 
 
-def problem(name, shape, *, mode="graph", **options):
+def problem(name, shape, *, mode="graph", corner_of=None, **options):
     """
     Args:
       name: key of ROWS.
       shape: lattice_inputs.Shape.
+      corner_of: a Shape, of whose lattices a corner of `shape` is taken: sizes of one series share utterances and
+        joint. Rows without a teacher only.
       mode: 'graph' (a tf.function), 'xla' (compiled as a whole, as on a GPU or TPU) or 'eager'.
       **options: further arguments of the function that makes the nodes (rows of family 'nodes').
 
@@ -47,7 +49,8 @@ def problem(name, shape, *, mode="graph", **options):
     row = ROWS[name]
     if row.family == "logits":
         return _given_logits(row, shape, mode)
-    student = lattice_inputs.batch(shape, peaked=row.peaked, ragged=row.ragged)
+    student = lattice_inputs.batch(corner_of or shape, peaked=row.peaked, ragged=row.ragged)
+    student = student.corner(shape) if corner_of else student
     teacher = None
     if row.has_teacher:
         peaked = row.peaked or row.trained_teacher
@@ -58,7 +61,10 @@ def problem(name, shape, *, mode="graph", **options):
     loss, constants, extra = _FAMILIES[row.family](row, student, teacher, options)
     tensors = tuple(tf.constant(x) for x in (*student.joint, *extra))
     batch = {"labels": student.labels, **student.lengths}
-    constants = tf.nest.map_structure(lambda x: x if isinstance(x, str) else tf.constant(x), (batch, constants))
+    # A Joint's settings stay as they are.
+    constants = tf.nest.map_structure(
+        lambda x: x if isinstance(x, str | bool | int) else tf.constant(x), (batch, constants)
+    )
     return Problem(program(loss, tensors, constants, mode), student, teacher, student.num_nodes)
 
 

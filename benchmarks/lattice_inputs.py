@@ -63,6 +63,18 @@ class Batch(NamedTuple):
         return int(np.sum(self.logit_lengths.astype(np.int64) * (self.label_lengths + 1)))
 
 
+    def corner(self, shape):
+        """The first utterances, frames and labels of a batch with full lengths; symbols and width stay."""
+        b, t, u = shape[:3]
+        return self._replace(
+            encoder=self.encoder[:b, :t],
+            predictor=self.predictor[:b, : u + 1],
+            labels=self.labels[:b, :u],
+            logit_lengths=np.full(b, t, np.int32),
+            label_lengths=np.full(b, u, np.int32),
+        )
+
+
 PEAKED = 8.0
 """Logits multiplied by this are about as peaked as a trained model's."""
 

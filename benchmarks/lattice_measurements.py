@@ -142,7 +142,10 @@ def growth(*, shape, repetitions, mode="graph"):
         "positions": [shape._replace(labels=n) for n in _halves(shape.labels)],
     }
     shapes = {str(each): each for sizes in series.values() for each in sizes}
-    calls = {key: lattice_calls.problem("rnnt_random", each, mode=mode).call for key, each in shapes.items()}
+    calls = {
+        key: lattice_calls.problem("rnnt_random", each, mode=mode, corner_of=shape).call
+        for key, each in shapes.items()
+    }
     smallest = min(shapes, key=lambda key: shapes[key].nodes)
     calls = {smallest: calls.pop(smallest)} | calls
     medians = {key: measure.median(x) for key, x in measure.interleaved(calls, repetitions=repetitions).items()}

@@ -44,7 +44,9 @@ def loop_and_pipeline(few, many, teacher, repetitions):
     measure.one_thread_tensorflow()
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(teacher)
+    from tf_rnnt_kd.model_versions import version_folder
+
+    loaded = tf.saved_model.load(version_folder(teacher))
     batches = {"few": _batches(few), "many": _batches(many)}
     records = {"few": few, "many": many}
     for name in records:  # traces, fills caches

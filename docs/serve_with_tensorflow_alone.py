@@ -1,6 +1,6 @@
 """Text of 16 kHz PCM16 WAV files by an exported model, with TensorFlow alone:
 
-    python serve_with_tensorflow_alone.py SAVED_MODEL FILE.wav...
+    python serve_with_tensorflow_alone.py exported/student/1 FILE.wav...
 """
 
 import sys

@@ -120,10 +120,36 @@ def test_broken_audio_is_counted_and_listed(results):
 
 def test_workdir_and_saved_model_folder_and_records_batched_and_alone_agree(results):
     (_, folder), (printed, records) = results["folder"], results["records"]
-    assert folder["per_utterance"] == records["per_utterance"]
+    # Confidences are of another batch, and so rounded otherwise.
+    rows = [[dict(row) for row in result["per_utterance"]] for result in (folder, records)]
+    sure = [[row.pop("word_confidence") for row in each] for each in rows]
+    assert rows[0] == rows[1]
+    for mine, theirs in zip(*sure, strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+    assert folder["confidence"]["words"] == sum(map(len, sure[0])) > 0
     assert folder["parameters"] == records["parameters"] and folder["delay"] == pytest.approx(records["delay"])
+    # Latencies come from whole frames, so that nothing is rounded in between.
+    assert folder["latency"] == records["latency"] and bool(folder["latency"]) == bool(folder["delay"])
     assert records["improvement"] == {"folder": 0.5}
     assert "probability of improvement over folder: 0.5000" in printed
+
+
+def test_export_lite_measures_each_format_on_the_same_utterances(made, results):
+    printed = _call(
+        "export_lite", f"--model={made / 'export'}", f"--output={made / 'lite'}", "--formats=float32,int8",
+        f"--records={made / 'records'}:test", "--markdown",
+    )  # fmt: skip
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if line[:1] == "|"]
+    table = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+    assert set(table) == {"SavedModel", "float32", "int8"}
+    # Every error counted alike: of the whole utterances and of chunks on a device.
+    wer = f"{100 * results['records'][1]['wer']:.2f}"
+    assert table["SavedModel"]["WER %"] == table["float32"]["WER %"] == wer
+    assert table["SavedModel"]["sub / ins / del"] == table["float32"]["sub / ins / del"]
+    assert float(table["SavedModel"]["MB"]) > float(table["float32"]["MB"])
+    assert sorted(path.name for path in (made / "lite").iterdir()) == [
+        "float32.tflite", "int8.tflite", "metadata.json",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -157,7 +183,7 @@ def test_report_from_these(made, results):
     content = json.loads((made / "report" / "results.json").read_text())
     assert [system["name"] for system in content["systems"]] == ["folder", "records"]
     page = (made / "report" / "report.html").read_text()
-    assert page.count("<img ") == 3 and "Lattice occupancy" in page
+    assert page.count("<img ") == 4 and "Confidence of words" in page and "Lattice occupancy" in page
     assert results["folder"][1]["words"] == content["systems"][0]["words"]
 
 

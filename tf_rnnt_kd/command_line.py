@@ -57,6 +57,8 @@ def require(values: flags.FlagValues, required: Mapping[str, str] | Sequence[str
 
 
 def fail(message: str, *, program: str) -> int:
-    """Prints one line, `program` without folder and suffix in front; returns the exit status to end with."""
-    sys.stderr.write(f"{Path(program).stem}: {message}\n")
+    """Prints one line, the program's name in front (of its package, for a __main__.py); returns the exit status."""
+    path = Path(program)
+    name = path.parent.name if path.stem == "__main__" else path.stem
+    sys.stderr.write(f"{name}: {message}\n")
     return 1

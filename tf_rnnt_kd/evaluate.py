@@ -4,8 +4,9 @@
     python -m tf_rnnt_kd.evaluate --workdir=run/student --records=run/records --split=test --compare=baseline.json
 
 The corpus is any folder in LibriSpeech layout (`*.trans.txt` beside the audio; `alignments.tsv` in the split's folder,
-if there is one, gives the emission delay), or a dataset of records. With --compare, results of other systems on the
-same utterances (their --json files), it prints the paired probability of improvement over each (Bisani and Ney 2004).
+if there is one, gives emission delay and latency), or a dataset of records. With --compare, results of other systems
+on the same utterances (their --json files), it prints the paired probability of improvement over each (Bisani and Ney
+2004).
 Audio that cannot be used is counted by reason, listed, and kept in the JSON file.
 """
 
@@ -17,13 +18,14 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export).")
+flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export), or a folder of its versions.")
 flags.DEFINE_string("workdir", None, "A training's folder: its best weights are measured.")
 flags.DEFINE_string("corpus", None, "A folder in LibriSpeech layout.")
 flags.DEFINE_string("records", None, "A dataset of records (beam_pipelines.prepare_corpus).")
 flags.DEFINE_string("split", "", "Which split of the corpus or the records.")
 flags.DEFINE_string("name", "", "Name of the system in tables; the last part of its path if not given.")
 flags.DEFINE_list("compare", [], "Results (JSON files) of other systems on the same utterances.")
+flags.DEFINE_string("calibration", None, "Of word confidences (tf_rnnt_kd.calibrate), to be measured as well.")
 flags.DEFINE_string("json", None, "Where to write the result.")
 flags.DEFINE_integer("batch_size", 16, "Utterances at once, at most.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Of the bootstrap.")
@@ -41,10 +43,12 @@ def _evaluate() -> None:
     # Here, so that --help and mistakes in flags answer at once.
     from tqdm import tqdm
 
+    from tf_rnnt_kd.decoding import Calibration
     from tf_rnnt_kd.evaluation import corpus as corpora
     from tf_rnnt_kd.evaluation import results, systems
 
     others = [results.Result.load(path) for path in FLAGS.compare]
+    calibration = Calibration.load(FLAGS.calibration) if FLAGS.calibration else None
     path = (FLAGS.saved_model or FLAGS.workdir).rstrip("/")
     if FLAGS.corpus:
         corpus = corpora.FolderCorpus(FLAGS.corpus, split=FLAGS.split)
@@ -58,17 +62,25 @@ def _evaluate() -> None:
         )
     result = results.score(
         pairs,
-        name=FLAGS.name or path.split("/")[-1],
+        name=FLAGS.name or _name(path),
         system=path,
         parameters=system.num_parameters,
         corpus=corpus,
         speed=speed,
+        timing=system.timing,
+        calibration=calibration,
         seed=FLAGS.seed,
     )
     results.compare(result, others=others, seed=FLAGS.seed)
     if FLAGS.json:
         result.save(FLAGS.json)
     _print(result, others=others, table=results.format_table([result, *others]))
+
+
+def _name(path: str) -> str:
+    """The last part of a path; with the one before it where it is the number of a version."""
+    *before, last = path.split("/")
+    return "/".join([*before[-1:], last]) if last.isdecimal() else last
 
 
 def _print(result, *, others, table: str) -> None:
@@ -87,6 +99,20 @@ def _print(result, *, others, table: str) -> None:
             "delay: end of the word's emission less its end in the audio, {words} correct words: mean {mean:.3f} s, "
             "median {p50:.3f} s, 90 % below {p90:.3f} s\n".format(**result.delay)
         )
+    if result.latency is not None:
+        out(
+            "latency of a stream by steps of {step_seconds:.3g} s: word {words[mean]:.3f} s, median "
+            "{words[p50]:.3f} s, 95 % below {words[p95]:.3f} s".format(**result.latency)
+        )
+        if result.latency["first_tokens"]:
+            out("; first token {mean:.3f} s after its word begins".format(**result.latency["first_tokens"]))
+        out("\n")
+    for title, sure in (("confidence", result.confidence), ("calibrated", result.calibrated_confidence)):
+        if sure is not None:
+            out(
+                f"{title} of {sure['words']} words: mean {sure['mean_confidence']:.3f}, {sure['accuracy']:.3f} right, "
+                f"expected calibration error {sure['ece']:.4f}\n"
+            )
     out(f"{result.found} utterances found, {result.utterances} scored, {result.found - result.utterances} refused")
     out(f": {json.dumps(result.refused)}\n" if result.refused else "\n")
     for item in result.refused_utterances[:20]:

@@ -82,25 +82,10 @@ class Runner:
                 self._forget(self._stages()[index:])
             if stage.part == "report":
                 self._write_commands()
-            seconds = self._call(stage)
+            seconds = call(stage.arguments, name=stage.key)
             self._done[stage.key] = {"command": stage.command, "seconds": round(seconds, 1)}
             write_atomically(self._path, content=json.dumps(self._done, indent=1))
             _say(f"      {duration(seconds)}, {duration(time.monotonic() - start)} in all")
-
-    def _call(self, stage: Stage) -> float:
-        _say(f"      {stage.command}\n")
-        start = time.monotonic()
-        # Without bytecode each stage would take ten times longer to import TensorFlow and Beam.
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-        code = subprocess.run(
-            [sys.executable, "-m", *stage.arguments], env=environment, preexec_fn=_die_with_parent
-        ).returncode
-        if code:
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            raise StageError(
-                f"stage {stage.key!r} {how}, see above; when the cause is mended, the same command goes on"
-            )
-        return time.monotonic() - start
 
     def _forget(self, stages: Sequence[Stage]) -> None:
         for stage in stages:
@@ -114,6 +99,27 @@ class Runner:
             entry = {"title": stage.title, "part": stage.part, "command": stage.command, "seconds": seconds}
             lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
         write_atomically(self._workdir / "commands.jsonl", content="".join(lines))
+
+
+def call(arguments: Sequence[str], *, name: str) -> float:
+    """Runs `python -m` with these arguments to its end; returns the seconds that it took.
+
+    Raises:
+      StageError: it failed.
+    """
+    _say(f"      {shlex.join(('python', '-m', *arguments))}\n")
+    start = time.monotonic()
+    # Without bytecode each stage would take ten times longer to import TensorFlow and Beam.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    code = subprocess.run(
+        [sys.executable, "-m", *arguments], env=environment, preexec_fn=_die_with_parent
+    ).returncode
+    if code:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        raise StageError(
+            f"stage {name!r} {how}, see above; when the cause is mended, the same command goes on"
+        )
+    return time.monotonic() - start
 
 
 @contextlib.contextmanager

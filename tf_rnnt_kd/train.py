@@ -49,7 +49,7 @@ def _train() -> int:
         train(
             config=FLAGS.config,
             workdir=FLAGS.workdir,
-            train_sources=[Source.parse(text) for text in FLAGS.train],
+            train_sources=[Source.parse(text, weighted=True) for text in FLAGS.train],
             dev_source=Source.parse(FLAGS.dev),
             tokenizer_dir=FLAGS.tokenizer,
             strategy=strategy,

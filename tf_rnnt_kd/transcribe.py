@@ -12,7 +12,7 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export).")
+flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export), or a folder of its versions.")
 flags.DEFINE_integer("batch_size", 8, "Files at once.", lower_bound=1)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from beam_pipelines.transforms.labels import Labels
-from tf_rnnt_kd import lattice
 from tf_rnnt_kd.records import bytes_feature
 from tf_rnnt_kd.records.codecs import LARGEST_VOCABULARY
 from tf_rnnt_kd.records.features import (
@@ -85,12 +84,6 @@ def check_artifacts(metadata: Mapping[str, Any], *, encoding: Encoding) -> None:
                 f"{', '.join(metadata['signatures'])}: export it again with python -m tf_rnnt_kd.export, or leave "
                 f"{artifact} out"
             )
-    settings = lattice.joint_settings(metadata["joint"])
-    if FACTORED in encoding.artifacts and settings != lattice.joint_settings({}):
-        raise ValueError(
-            f"--artifacts=factored is for joints that add, with tanh and a softmax over all symbols, {teacher} has "
-            f"{', '.join(f'{name}={value}' for name, value in settings.items())}: choose collapsed or top_k"
-        )
     offered = metadata.get("hidden_layers", {})
     missing = [layer for layer in encoding.hidden_layers if layer not in offered]
     if HIDDEN in encoding.artifacts and (missing or not offered):

@@ -19,6 +19,7 @@ from beam_pipelines.transforms.artifacts import COLLAPSED, DENSE, HIDDEN, IMPOSS
 from beam_pipelines.transforms.batch import Pending, batch_rows, bucket_samples
 from beam_pipelines.transforms.labels import Inference, Labels
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.model_versions import version_folder
 from tf_rnnt_kd.records import SAMPLE_RATE, codecs
 from tf_rnnt_kd.records.features import NBest
 
@@ -33,7 +34,7 @@ def load_metadata(saved_model: str, *, signatures: Sequence[str] = SIGNATURES) -
     """A teacher's metadata, checked, without loading the model.
 
     Args:
-        saved_model: the directory.
+        saved_model: the directory, or one of several versions, of which the newest is taken.
         signatures: what it must have.
 
     Returns:
@@ -42,6 +43,7 @@ def load_metadata(saved_model: str, *, signatures: Sequence[str] = SIGNATURES) -
     Raises:
         ValueError: not a SavedModel, no metadata, signatures missing, or another kind of joint.
     """
+    saved_model = version_folder(saved_model)
     path = f"{saved_model}/saved_model.pb"
     if not tf.io.gfile.exists(path):
         raise ValueError(f"{saved_model} holds no SavedModel: make one with python -m tf_rnnt_kd.export")
@@ -91,13 +93,14 @@ class Teacher:
     """A loaded SavedModel, called with batches of utterances.
 
     Args:
-        saved_model: the directory.
+        saved_model: the directory, or one of several versions, of which the newest is taken.
         targets: "hypothesis", the teacher's own, or "reference", the tokens that come with each utterance.
         batch_size: the most rows that the model sees at once.
         encoding: which artifacts the labels are for; what none of them needs is not computed.
     """
 
     def __init__(self, saved_model: str, *, targets: str, batch_size: int, encoding: Encoding):
+        saved_model = version_folder(saved_model)
         self._loaded = tf.saved_model.load(saved_model)  # holds the variables that the signatures use
         self._signatures = self._loaded.signatures
         self._targets, self._batch_size, self._encoding = targets, batch_size, encoding

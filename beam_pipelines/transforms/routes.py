@@ -18,6 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from beam_pipelines.transforms.infer import load_metadata
+from tf_rnnt_kd import lattice
+from tf_rnnt_kd.model_versions import version_folder
 
 ANY_DOMAIN = ""
 _WITH_DOMAIN = re.compile(r"(?P<domain>[A-Za-z0-9_-]+):(?!//)(?P<folder>.+)")
@@ -118,7 +120,13 @@ def load_teaching(text: str, *, load: Callable[[str], dict[str, Any]] = load_met
     Raises:
         ValueError: a wrong text, a folder that cannot teach, or teachers whose labels do not fit into one dataset.
     """
-    routes = parse_routes(text)
+    # Here and for good: a version that is exported while the job runs must not label a part of the records.
+    routes = tuple(
+        dataclasses.replace(
+            route, folder=version_folder(route.folder), others=tuple(version_folder(other) for other in route.others)
+        )
+        for route in parse_routes(text)
+    )
     metadata = {folder: load(folder) for folder in dict.fromkeys(route.folder for route in routes)}
     for route in routes:
         for folder in route.others:
@@ -140,9 +148,11 @@ def load_teaching(text: str, *, load: Callable[[str], dict[str, Any]] = load_met
 
 
 def read_joint(saved_model: str) -> dict[str, np.ndarray]:
-    """{"kernel": [H, V], "bias": [V]} float32 of a teacher's joint."""
+    """{"kernel": [H, V], "bias": [V]} float32 of a teacher's joint, and arrays [] of `lattice.joint_settings`."""
+    settings = lattice.joint_settings(load_metadata(saved_model)["joint"])
     loaded = tf.saved_model.load(saved_model)  # the name keeps the variables alive
-    return {name: value.numpy() for name, value in loaded.signatures["joint"]().items()}
+    weights = {name: value.numpy() for name, value in loaded.signatures["joint"]().items()}
+    return {**weights, **{name: np.array(value) for name, value in settings.items()}}
 
 
 def common_joint(folders: Sequence[str]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from beam_pipelines.transforms.labels import Labels
 from tf_rnnt_kd.lattice import NEGATIVE_INFINITY
 from tf_rnnt_kd.records import codecs, parse_example, read_shard
 from tf_rnnt_kd.records.features import decode_factored
+from tf_rnnt_kd.records.sources import Source, teacher_joint
 
 EVERYTHING = ("nbest", "collapsed", "factored", "top_k", "hidden", "dense")
 
@@ -25,7 +26,8 @@ def world(tmp_path_factory, fake_teacher):
     info = label(root, root / "whole", options=options(*EVERYTHING, encoding={"top_k": 3}))
     small = {"top_k": 2, "band": 2, "factored_type": "int8", "n_best": 2, "hidden_layers": ("high",)}
     label(root, root / "small", options=options(*EVERYTHING, encoding=small))
-    joint = dict(np.load(root / "whole" / "joint.npz"))
+    with np.load(root / "whole" / "joint.npz") as file:
+        joint = {name: file[name] for name in ("kernel", "bias")}
     return {"root": root, "good": good, "info": info, "joint": joint}
 
 
@@ -113,6 +115,30 @@ def test_projections_come_in_either_type(world, folder):
                 assert (np.abs(stored - exact) <= bound + 1e-6).all()
 
 
+def test_factored_lattices_of_any_joint_can_be_read(tmp_path, fake_teacher):
+    settings = {"activation": "relu", "combination": "multiply", "factorised_blank": True}
+    fake_teacher.save(tmp_path / "teacher", joint={"width": 5, "vocab_size": 5, **settings})
+    corpus(tmp_path / "records")
+    label(tmp_path, tmp_path / "out", options=options("factored", "dense"))
+    kernel, bias, found = teacher_joint([Source(str(tmp_path / "out"), "pool")])
+    assert found == settings
+    compared = 0
+    for path in sorted((tmp_path / "out" / "pool").glob("*.tfrecord")):
+        for raw in read_shard(path):
+            features = parse_example(raw)
+            encoder, predictor = decode_factored(features)
+            logits = np.maximum(encoder[:, None].astype(np.float64) * predictor, 0.0) @ kernel + bias
+            others = logits[..., 1:] - np.logaddexp.reduce(logits[..., 1:], axis=-1, keepdims=True)
+            blank = -np.logaddexp(0.0, -logits[..., :1])
+            exact = np.concatenate([blank, others - np.logaddexp(0.0, logits[..., :1])], axis=-1)
+            count = {"num_frames": len(encoder), "num_labels": len(predictor) - 1}
+            dense = codecs.decode_dense(features["dense"].bytes_list.value[0], **count)
+            # The projections are rounded to bfloat16.
+            np.testing.assert_allclose(dense, exact, rtol=0.02, atol=0.02)
+            compared += dense.size
+    assert compared > 1000
+
+
 @pytest.mark.parametrize(("folder", "k"), [("whole", 3), ("small", 2)])
 def test_the_best_symbols_are_those_of_the_exact_softmax(world, folder, k):
     for record, _, log_probs, _ in cases(world, folder):
@@ -193,11 +219,6 @@ def test_what_a_teacher_lacks_is_said_before_the_job_starts(world, tmp_path, fak
             check_artifacts(metadata, encoding=Encoding(**encoding))
     for artifacts in (("hard",), ("hidden",), ("nbest", "top_k")):
         check_artifacts(metadata, encoding=Encoding(artifacts=artifacts, top_k=5))
-    factorised = {**metadata, "joint": {**metadata["joint"], "factorised_blank": True}}
-    check_artifacts(factorised, encoding=Encoding(artifacts=("collapsed", "top_k", "dense"), top_k=5))
-    with pytest.raises(ValueError, match="--artifacts=factored is .* has activation=tanh, combination=add, "
-                                         "factorised_blank=True: choose collapsed or top_k"):
-        check_artifacts(factorised, encoding=Encoding(artifacts=("factored",)))
     with pytest.raises(ValueError, match="--artifacts=hidden: fake-teacher offers the layers none"):
         check_artifacts({**metadata, "hidden_layers": {}}, encoding=Encoding(artifacts=("hidden",)))
 

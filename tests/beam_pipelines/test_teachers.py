@@ -190,6 +190,15 @@ def test_teachers_that_do_not_fit_are_refused(world, tmp_path, fake_teacher):
         label(world, tmp_path / "out", teacher=f"@en,{tmp_path}/mute")
 
 
+def test_of_versions_the_newest_labels_whatever_is_exported_meanwhile(tmp_path, fake_teacher):
+    for number, name in ((2, "two"), (10, "ten")):
+        fake_teacher.save(tmp_path / "teacher" / str(number), model_id=name)
+    teaching = load_teaching(f"{tmp_path}/teacher,{tmp_path}/teacher/2")
+    fake_teacher.save(tmp_path / "teacher" / "11", model_id="eleven")
+    assert teaching.model_id == "ten+two"
+    assert teaching.folders == (f"{tmp_path}/teacher/10",) and teaching.routes[0].others == (f"{tmp_path}/teacher/2",)
+
+
 def test_each_model_is_loaded_once_in_a_process(world, tmp_path, monkeypatch):
     loaded = []
     load = tf.saved_model.load

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    lattice_calls,
     lattice_checks,
     lattice_exact,
     lattice_inputs,
@@ -167,6 +168,14 @@ def test_every_bar_of_a_row_is_judged(change, verdict):
         line = next(line for line in text if "random initialisation" in line)
         assert line.rstrip(" |").endswith(verdict)
         assert good == (verdict == "PASS")
+
+
+@pytest.mark.parametrize("family", sorted({row.family for row in lattice_rows.ROWS.values()}))
+def test_a_row_of_each_family_runs(family):
+    name = next(name for name, row in lattice_rows.ROWS.items() if row.family == family)
+    values, gradients = lattice_calls.problem(name, lattice_inputs.SHAPES["tiny"]).call()
+    for x in (values, *gradients):
+        assert np.isfinite(x).all() and np.any(x)
 
 
 def test_rows_refer_to_what_exists():

@@ -92,7 +92,8 @@ def test_one_place_is_greedy_search(encoded):
 def test_scores_of_a_wide_beam_are_the_full_sums_of_the_lattice(encoded):
     """Two frames of at most two symbols: every sequence of at most two labels keeps all of its alignments."""
     model = RecurrentTransducer(seed=1)
-    found = beam_decode(model, encoded[:1, :2], [2], beam=600, max_symbols_per_frame=2)
+    settings = {"beam": 600, "max_symbols_per_frame": 2, "expansion_margin": None}
+    found = beam_decode(model, encoded[:1, :2], [2], **settings)
     assert int(found.num_hypotheses[0]) == sum(3**n for n in range(5))
     compared = 0
     for n in range(int(found.num_hypotheses[0])):

@@ -29,9 +29,10 @@ def test_shifted_alignment_pairs_the_right_words():
 
 def test_summary_and_its_empty_case():
     summary = delay.summarise(np.arange(11) / 10)
-    assert (summary.mean, summary.p50, summary.p90, summary.words) == pytest.approx((0.5, 0.5, 0.9, 11))
+    figures = (summary.mean, summary.p50, summary.p90, summary.p95, summary.words)
+    assert figures == pytest.approx((0.5, 0.5, 0.9, 0.95, 11))
     empty = delay.summarise(np.zeros([0]))
-    assert empty.words == 0 and np.isnan([empty.mean, empty.p50, empty.p90]).all()
+    assert empty.words == 0 and np.isnan([empty.mean, empty.p50, empty.p90, empty.p95]).all()
 
 
 @pytest.mark.parametrize("side", ["reference", "hypothesis"])

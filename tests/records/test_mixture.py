@@ -134,16 +134,18 @@ def test_two_teachers_of_the_same_audio_and_none_come_in_one_stream(tmp_path, to
 )
 def test_weights_that_do_not_fit_are_refused(names, weights, message):
     with pytest.raises(ValueError, match=message):
-        reader.mixture([reader.Source.parse(name) for name in names], weights)
+        reader.mixture([reader.Source.parse(name, weighted=True) for name in names], weights)
 
 
 def test_weights_on_the_command_line():
-    sources = [reader.Source.parse(text) for text in ("run/a:train@9", "gs://bucket@1/b:train")]
+    sources = [reader.Source.parse(text, weighted=True) for text in ("run/a:train@9", "gs://bucket@1/b:train")]
     assert [str(source) for source in sources] == ["run/a:train@9", "gs://bucket@1/b:train"]
     assert [source.weight for source in reader.mixture(sources)] == [9, 1]
     assert [source.weight for source in reader.mixture(sources[1:])] == [None]
     with pytest.raises(ValueError, match="weight of run/a:train@many must be a positive number"):
-        reader.Source.parse("run/a:train@many")
+        reader.Source.parse("run/a:train@many", weighted=True)
+    with pytest.raises(ValueError, match="'run/a:dev@2' has a weight, which only --train and data.mixture heed"):
+        reader.Source.parse("run/a:dev@2")
 
 
 def test_a_source_with_a_weight_and_nothing_to_draw_is_an_error(tmp_path, tokenizer):

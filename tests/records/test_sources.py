@@ -22,13 +22,16 @@ def test_the_joint_is_that_of_the_one_teacher(tmp_path, utterances):
     records = [schema.encode_utterance(u) for u in list(utterances.values())[:2]]
     kernel, bias = np.ones([5, 4], np.float32), np.arange(4, dtype=np.float32)
     sources = []
-    for name in ("a", "b"):
-        np.savez(tmp_path / f"{name}.npz", kernel=kernel, bias=bias)
+    for name, settings in (("a", {"combination": "multiply", "factorised_blank": True}), ("b", {})):
+        np.savez(tmp_path / f"{name}.npz", kernel=kernel, bias=bias, **settings)
         sources.append(write(tmp_path / name, records, teacher={"model_id": name}))
         (tmp_path / f"{name}.npz").rename(tmp_path / name / "joint.npz")
     unlabelled = write(tmp_path / "plain", records)
-    for got, want in zip(reader.teacher_joint([sources[0], unlabelled]), (kernel, bias), strict=True):
+    *weights, settings = reader.teacher_joint([sources[0], unlabelled])
+    for got, want in zip(weights, (kernel, bias), strict=True):
         np.testing.assert_array_equal(got, want)
+    assert settings == {"activation": "tanh", "combination": "multiply", "factorised_blank": True}
+    assert reader.teacher_joint([sources[1]])[2] == {**settings, "combination": "add", "factorised_blank": False}
     with pytest.raises(ValueError, match="of one teacher, found none"):
         reader.teacher_joint([unlabelled])
     with pytest.raises(ValueError, match="of one teacher, found .*a, .*b"):

@@ -1,5 +1,6 @@
 """Small models with random weights that find a few tokens in noise, and their exports."""
 
+import pathlib
 import types
 
 import keras
@@ -38,6 +39,11 @@ def make_model(*, tokenizer, left_context, seed=0, blank_bias=2.0, encoder=None,
         **sections,
     }
     model = build_transducer(config, vocab_size=tokenizer.vocab_size, num_features=MEL_BINS)
+    return awaken(model, blank_bias=blank_bias)
+
+
+def awaken(model, *, blank_bias=2.0, spread=6.0):
+    """The model with random weights that find tokens in noise; `spread` of the encoder's projection over the frames."""
     model.set_feature_statistics(np.full(MEL_BINS, -5.0, np.float32), np.full(MEL_BINS, 3.0, np.float32))
     # Fresh weights decide for one symbol everywhere. These mind the context, and frames that differ much decide
     # differently, whatever the encoder is.
@@ -52,10 +58,10 @@ def make_model(*, tokenizer, left_context, seed=0, blank_bias=2.0, encoder=None,
     waveforms, num_samples = make_audio()
     encoded, lengths = model.encode(*LogMelFrontend(num_mel_bins=MEL_BINS)(waveforms, num_samples))
     frames = tf.boolean_mask(encoded, tf.sequence_mask(lengths, encoded.shape[1])).numpy()
-    scale = 6.0 / frames.std(axis=0)
+    scale = spread / frames.std(axis=0)
     model.encoder_projection.kernel.assign(model.encoder_projection.kernel * scale)
     model.encoder_projection.bias.assign(-frames.mean(axis=0) * scale)
-    model.joint_bias.assign([blank_bias] + [0.0] * (tokenizer.vocab_size - 1))
+    model.joint_bias.assign([blank_bias] + [0.0] * (model.vocab_size - 1))
     return model
 
 
@@ -69,9 +75,9 @@ def export_model(tmp_path_factory, name, left_context, **changes):
     export = export_saved_model(
         model, tokenizer=tokenizer, frontend=frontend, config={"name": name}, output_dir=path, search=search
     )
-    loaded = tf.saved_model.load(str(path))
+    loaded = tf.saved_model.load(export.path)
     return types.SimpleNamespace(
-        path=path,
+        path=pathlib.Path(export.path),
         export=export,
         model=model,
         tokenizer=tokenizer,

@@ -9,6 +9,7 @@ import wave
 import numpy as np
 import pytest
 
+from tf_rnnt_kd.serving import read_metadata
 from tf_rnnt_kd.serving.local import LocalRecognizer
 from tf_rnnt_kd.training.workdir import save_best, write_json
 
@@ -43,18 +44,19 @@ def test_export_of_a_workdir(student, tmp_path):
         "search": {"max_symbols_per_frame": 2, "blank_penalty": 0.0},
     }
     workdir, output = tmp_path / "work", tmp_path / "out" / "model"
-    write_json(workdir / "config.json", {"config": config})
+    write_json(workdir / "config.json", {"config": config, "train": ["records:train"], "dev": "records:dev"})
     student.tokenizer.save(workdir / "tokenizer")
     save_best(workdir, model=student.model, step=7, dev_wer=0.25)
     first = start("export", f"--workdir={workdir}", f"--output={output}")
     assert first.returncode == 0, first.stderr
     assert "step 7, dev WER 25.00 %" in first.stdout
     assert "streams by 1280 samples" in first.stdout
-    assert (output / "saved_model.pb").exists()
-    assert [path.name for path in output.parent.iterdir()] == ["model"]
+    assert [path.name for path in output.iterdir()] == ["1"]
+    card = read_metadata(output / "1")["card"]
+    assert (card["dev_wer"], card["step"], card["train_records"]) == (0.25, 7, ["records:train"])
     second = start("export", f"--workdir={workdir}", f"--output={output}")
     assert second.returncode == 0, second.stderr
-    assert "already done" in second.stdout
+    assert f"{output}/1 is already done" in second.stdout
 
 
 def test_transcribe_goes_on_after_bad_files(student, audio, tmp_path):
@@ -84,6 +86,8 @@ def test_transcribe_goes_on_after_bad_files(student, audio, tmp_path):
     [
         ("export", [], "--workdir=DIR is missing"),
         ("export", ["--workdir=here"], "--output=DIR is missing"),
+        ("export_lite", ["--output=there"], "--model=DIR is missing"),
+        ("export_lite", ["--model=here", "--output=there", "--records=run/records"], "is not RECORDS:SPLIT"),
         ("transcribe", ["a.wav"], "--saved_model=DIR is missing"),
         ("transcribe", ["--saved_model=here"], "name at least one audio file"),
     ],
@@ -96,7 +100,7 @@ def test_what_is_missing_is_said_in_one_line(module, arguments, hint):
     assert not result.stdout
 
 
-@pytest.mark.parametrize("module", ["export", "transcribe"])
+@pytest.mark.parametrize("module", ["export", "export_lite", "transcribe"])
 def test_help_has_an_example(module):
     assert f"python -m tf_rnnt_kd.{module} --" in start(module, "--help").stdout
 

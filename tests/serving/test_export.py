@@ -1,19 +1,23 @@
 """The export as a directory: complete or absent, never overwritten, described by its metadata."""
 
 import json
+import re
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
 from tf_rnnt_kd.decoding import GreedySearch
+from tf_rnnt_kd.model_versions import version_folder, versions
 from tf_rnnt_kd.serving import Recognizer, check_parity, describe_model, export_saved_model, read_metadata
 from tf_rnnt_kd.serving import export as export_module
+from tf_rnnt_kd.serving.provenance import git_revision
 from tf_rnnt_kd.speech.frontend import LogMelFrontend
 from tf_rnnt_kd.text import Tokenizer
 
 
-def export_again(served, output, *, config=None):
+def export_again(served, output, *, config=None, version=None):
     return export_saved_model(
         served.model,
         tokenizer=served.tokenizer,
@@ -21,6 +25,7 @@ def export_again(served, output, *, config=None):
         config=served.export.metadata["config"] if config is None else config,
         output_dir=output,
         search=GreedySearch(max_symbols_per_frame=2),
+        version=version,
     )
 
 
@@ -65,51 +70,112 @@ def test_the_model_id_follows_weights_and_settings(student):
         student.model.joint_bias.assign(bias)
 
 
-def test_the_same_model_again_changes_nothing(student):
-    before = {path: path.stat().st_mtime_ns for path in student.path.rglob("*")}
-    assert export_again(student, student.path).differences is None
-    assert {path: path.stat().st_mtime_ns for path in student.path.rglob("*")} == before
-
-
-def test_another_model_or_folder_is_not_overwritten(student, tmp_path):
-    with pytest.raises(ValueError, match="holds another model"):
-        export_again(student, student.path, config={"name": "other"})
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="no export of ours"):
-        export_again(student, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_an_export_that_fails_leaves_no_output_and_is_cleared_by_the_next(student, tmp_path, monkeypatch):
-    output = tmp_path / "model"
+@pytest.fixture
+def quick(student, monkeypatch):
+    """Exports of the student without the work: an earlier SavedModel stands in. Saving is tested by the fixtures."""
 
     def save(recognizer, *, path):
         shutil.copytree(student.path, path, ignore=shutil.ignore_patterns("assets.extra"))
 
+    monkeypatch.setattr(export_module, "save_module", save)
+    monkeypatch.setattr(export_module, "check_parity", lambda path, *, recognizer: {"serving_default": 0.0})
+    return monkeypatch
+
+
+def test_the_same_model_again_changes_nothing(student):
+    before = {path: path.stat().st_mtime_ns for path in student.path.parent.rglob("*")}
+    again = export_again(student, student.path.parent)
+    assert (again.path, again.differences) == (str(student.path), None)
+    assert {path: path.stat().st_mtime_ns for path in student.path.parent.rglob("*")} == before
+
+
+def test_versions_count_up_and_readers_take_the_highest(student, tmp_path, quick):
+    base = tmp_path / "model"
+    assert export_again(student, base).path == str(base / "1")
+    assert export_again(student, base, config={"name": "other"}).path == str(base / "2")
+    # By hand: not the next but the one after nine, and the first model once more so that servers go back to it.
+    assert export_again(student, base, config={"name": "third"}, version=10).path == str(base / "10")
+    assert export_again(student, base, version=11).path == str(base / "11")
+    assert sorted(path.name for path in base.iterdir()) == ["1", "10", "11", "2"]
+    assert version_folder(base) == version_folder(f"{base}/") == str(base / "11")
+    assert version_folder(base / "2") == str(base / "2")
+    # Without a number a model is where it is, in its newest version.
+    assert export_again(student, base).path == str(base / "11")
+    assert read_metadata(base / "11")["model_id"] == read_metadata(base / "1")["model_id"]
+    (base / "12").mkdir()  # no SavedModel in it, yet not free
+    assert export_again(student, base, config={"name": "last"}).path == str(base / "13")
+
+
+def test_nothing_is_overwritten(student, tmp_path, quick):
+    with pytest.raises(ValueError, match="holds another model"):
+        export_again(student, student.path.parent, config={"name": "other"}, version=1)
+    with pytest.raises(ValueError, match="is a model itself"):
+        export_again(student, student.path)
+    with pytest.raises(ValueError, match="from 1, not 0"):
+        export_again(student, tmp_path, version=0)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "3").mkdir()
+    with pytest.raises(ValueError, match="3 exists and is no export of ours"):
+        export_again(student, tmp_path, version=3)
+    with pytest.raises(ValueError, match="is a file"):
+        export_again(student, tmp_path / "notes.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "notes.txt"]
+    assert not list((tmp_path / "3").iterdir())
+
+
+def test_two_at_once_do_not_take_the_same_number(student, tmp_path, quick):
+    def save(recognizer, *, path):
+        with pytest.raises(ValueError, match="another process exports"):
+            export_again(student, tmp_path)
+        shutil.copytree(student.path, path, ignore=shutil.ignore_patterns("assets.extra"))
+
+    quick.setattr(export_module, "save_module", save)
+    export_again(student, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_an_export_that_fails_leaves_no_version_and_is_cleared_by_the_next(student, tmp_path, quick):
     def refuse(path, *, recognizer):
         assert (path / "assets.extra" / "metadata.json").exists()
         raise ValueError("differs")
 
-    # Saving is tested by the fixture; here an earlier result of it stands in to save time.
-    monkeypatch.setattr(export_module, "save_module", save)
-    monkeypatch.setattr(export_module, "check_parity", refuse)
+    quick.setattr(export_module, "check_parity", refuse)
     with pytest.raises(ValueError, match="differs"):
-        export_again(student, output)
-    assert not output.exists()
-    left = list(tmp_path.iterdir())
-    assert len(left) == 1
-    (left[0] / "rubbish").write_text("of a killed export")
-    monkeypatch.setattr(export_module, "check_parity", lambda path, *, recognizer: {})
-    export_again(student, output)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert not (output / "rubbish").exists()
-    assert read_metadata(output) == student.export.metadata
+        export_again(student, tmp_path)
+    assert versions(tmp_path) == [] and version_folder(tmp_path) == str(tmp_path)
+    (left,) = tmp_path.iterdir()
+    (left / "rubbish").write_text("of a killed export")
+    quick.setattr(export_module, "check_parity", lambda path, *, recognizer: {})
+    path = export_again(student, tmp_path).path
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert sorted(file.name for file in (tmp_path / "1" / "assets.extra").iterdir()) == [
+        "metadata.json", "tf_serving_warmup_requests",
+    ]
+    assert not (tmp_path / "1" / "rubbish").exists()
+    assert read_metadata(path) == student.export.metadata
+
+
+def test_the_commit_is_named_where_there_is_one(tmp_path):
+    assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", git_revision() or "0" * 40)
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    assert git_revision(package) is None
+    git = ["git", "-C", tmp_path, "-c", "user.name=n", "-c", "user.email=e@x"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    assert git_revision(package) is None  # within a repository, and not of it
+    for arguments in (["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *arguments], check=True)
+    revision = git_revision(package)
+    assert re.fullmatch(r"[0-9a-f]{40}", revision)
+    (package / "__init__.py").write_text("changed = True")
+    assert git_revision(package) == f"{revision}+changes"
 
 
 def test_parity_was_checked_for_every_signature(student, teacher):
-    every = {"serving_default", "teacher", "teacher_forced", "score", "nbest", "hidden", "joint"}
+    every = {"serving_default", "teacher", "teacher_forced", "score", "nbest", "nbest_biased", "hidden", "joint"}
     assert set(teacher.export.differences) == every
-    assert set(student.export.differences) == every | {"stream_finalize"}
+    assert set(student.export.differences) == every | {"stream_finalize", "stream_ids"}
     assert max(student.export.differences.values()) < 1e-3
 
 

@@ -93,6 +93,30 @@ def test_n_best_hypotheses_differ_and_have_their_exact_probability(served, audio
     assert better, "the beam never found more than the greedy search: this proves nothing about it"
 
 
+def test_phrases_given_at_run_time_are_worth_their_bonus(served, audio):
+    audio = {"waveforms": audio[0], "num_samples": audio[1]}
+    plain = run(served, "nbest", **audio)
+    assert np.array_equal(plain["score"], plain["log_prob"])
+    # Of the second utterance's second hypothesis, its first two tokens.
+    phrase = plain["tokens"][1, 1, :2]
+    biased = run(
+        served, "nbest_biased", **audio, phrases=np.array([phrase, [0, 9]], np.int32),
+        num_phrase_tokens=np.array([2, 0], np.int32),
+    )  # fmt: skip
+    for b, count in enumerate(biased["num_hypotheses"]):
+        assert np.all(np.diff(biased["score"][b, :count]) <= 0)
+        for n in range(count):
+            tokens = biased["tokens"][b, n, : biased["num_tokens"][b, n]].tolist()
+            found = sum(tokens[i : i + 2] == phrase.tolist() for i in range(len(tokens) - 1))
+            expected = biased["log_prob"][b, n] + served.recognizer.phrase_bonus * 2 * found
+            np.testing.assert_allclose(biased["score"][b, n], expected, rtol=1e-5, atol=1e-4)
+    assert np.any(biased["score"] > biased["log_prob"] + 1)
+    nothing = {"phrases": np.zeros([0, 0], np.int32), "num_phrase_tokens": np.zeros([0], np.int32)}
+    none = run(served, "nbest_biased", **audio, **nothing)
+    np.testing.assert_array_equal(none["tokens"], plain["tokens"])
+    np.testing.assert_allclose(none["score"], plain["score"], rtol=1e-6)
+
+
 def test_hidden_layers_are_those_that_the_projection_sees(served, audio):
     waveforms, num_samples = audio
     result = run(served, "hidden", waveforms=waveforms, num_samples=num_samples)
@@ -188,9 +212,11 @@ def test_less_than_a_hop_gives_no_text_and_no_nan(served, width):
 
 
 def test_only_models_that_stream_have_stream_signatures(teacher, student):
-    whole = {"serving_default", "teacher", "teacher_forced", "score", "nbest", "hidden", "joint"}
+    whole = {
+        "serving_default", "teacher", "teacher_forced", "score", "nbest", "nbest_biased", "hidden", "joint",
+    }  # fmt: skip
     assert set(teacher.signatures) == whole
-    assert set(student.signatures) == whole | {"stream_init", "stream_step", "stream_finalize"}
+    assert set(student.signatures) == whole | {"stream_init", "stream_step", "stream_finalize", "stream_ids"}
 
 
 def test_the_graph_holds_no_custom_operation(served):

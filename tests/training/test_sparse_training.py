@@ -10,6 +10,7 @@ from tf_rnnt_kd.records import dataset, reader, schema
 from tf_rnnt_kd.text import Tokenizer
 from tf_rnnt_kd.training import trainer, workdir
 from tf_rnnt_kd.training.config import default_config
+from tf_rnnt_kd.training.sparsity import Sparsity
 from tf_rnnt_kd.training.true_sparsity import true_sparsity
 from tf_rnnt_kd.training.warm_start import warm_start
 
@@ -58,13 +59,14 @@ def dense(corpus):
     return folder
 
 
-def test_from_dense_weights_to_sparse_ones(corpus, dense):
+def test_from_dense_weights_to_sparse_ones(corpus, dense, monkeypatch):
     config, source = settings(), reader.Source(str(corpus / "records"), "train")
     config.train.update(warm_start=str(dense), warm_start_only=("/encoder/",))
-    done = trainer.train(
-        config=config, workdir=corpus / "sparse", train_sources=[source], dev_source=source,
-        tokenizer_dir=corpus / "tokenizer",
-    )
+    arguments = {
+        "config": config, "workdir": corpus / "sparse", "train_sources": [source], "dev_source": source,
+        "tokenizer_dir": corpus / "tokenizer",
+    }
+    done = trainer.train(**arguments)
     assert done["skipped_steps"] == 0
     # Dev WER is measured after 2, 4, ... steps, and weights are chosen among the sparse ones.
     assert done["best_step"] >= 8
@@ -84,3 +86,9 @@ def test_from_dense_weights_to_sparse_ones(corpus, dense):
     warm_start(last, corpus / "sparse" / "checkpoints" / "ckpt-10")
     report = true_sparsity(last, config=sparse.config["sparsity"])
     assert abs(report["pruned_share"] - 0.8) < 0.02
+    # As if the last steps had been skipped: no weights are the best ones, and that is no success.
+    (corpus / "sparse" / "done.json").unlink()
+    monkeypatch.setattr(Sparsity, "is_reached", False)
+    with pytest.raises(ValueError, match="not as sparse as sparsity.target=0.8.*fewer than sparsity.end=8 updates"):
+        trainer.train(**arguments)
+    assert not (corpus / "sparse" / "done.json").exists()

@@ -17,6 +17,7 @@ class DelaySummary:
     mean: float
     p50: float
     p90: float
+    p95: float
     words: int
 
 
@@ -70,8 +71,8 @@ def _check(words: Sequence[str], *, ends: Sequence[float], side: str) -> None:
 
 
 def summarise(delays: np.ndarray) -> DelaySummary:
-    """Mean, median and 90th percentile of delays [words], in seconds."""
+    """Mean, median, 90th and 95th percentile of delays [words], in seconds."""
     if not len(delays):
-        return DelaySummary(mean=float("nan"), p50=float("nan"), p90=float("nan"), words=0)
-    p50, p90 = np.quantile(delays, [0.5, 0.9])
-    return DelaySummary(mean=float(np.mean(delays)), p50=float(p50), p90=float(p90), words=len(delays))
+        return DelaySummary(mean=np.nan, p50=np.nan, p90=np.nan, p95=np.nan, words=0)
+    p50, p90, p95 = map(float, np.quantile(delays, [0.5, 0.9, 0.95]))
+    return DelaySummary(mean=float(np.mean(delays)), p50=p50, p90=p90, p95=p95, words=len(delays))

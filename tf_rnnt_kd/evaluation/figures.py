@@ -105,6 +105,36 @@ def histograms(distributions: Mapping[str, tuple[Sequence[float], Sequence[float
         return _svg(figure)
 
 
+def reliability(systems: Mapping[str, Mapping[str, Mapping | None]]) -> str:
+    """Share of right words over their confidence, a panel for each system; on the diagonal confidences are true.
+
+    Args:
+      systems: {title of the panel: {name of the curve: what confidence.reliability gives, or None}}.
+    """
+    columns = min(3, len(systems))
+    lines = -(-len(systems) // columns)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(3.2 * columns + 0.4, 3.1 * lines), layout="constrained")
+        panels = figure.subplots(lines, columns, squeeze=False).flat
+        for (title, curves), axes in zip(systems.items(), panels, strict=False):
+            axes.plot([0, 1], [0, 1], color="#bbb", linewidth=1)
+            for index, (name, curve) in enumerate(curves.items()):
+                if curve is None:
+                    continue
+                bins = curve["bins"]
+                x, y = ([entry[key] for entry in bins] for key in ("confidence", "accuracy"))
+                sizes = [4 + 120 * entry["words"] / curve["words"] for entry in bins]
+                axes.plot(x, y, color=_colour(index), linewidth=1.2, label=f"{name}: ECE {100 * curve['ece']:.1f} %")
+                axes.scatter(x, y, s=sizes, color=_colour(index), alpha=0.6, linewidth=0)
+            axes.set_title(title, fontsize=10)
+            axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), ylabel="share that is right")
+            axes.set_xlabel("confidence; dots: share of the words")
+            axes.legend(frameon=False, fontsize=8, loc="upper left")
+        for axes in panels:
+            axes.set_visible(False)
+        return _svg(figure)
+
+
 def _colour(index: int) -> str:
     return _COLOURS[index % len(_COLOURS)]
 

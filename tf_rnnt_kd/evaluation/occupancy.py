@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.model_versions import version_folder
 from tf_rnnt_kd.serving.metadata import read_metadata
 
 
@@ -41,8 +42,9 @@ class LatticeViewer:
 
     def __init__(self, directory: str | Path, *, name: str):
         self.name = name
+        directory = version_folder(directory)
         self.metadata = read_metadata(directory)
-        self._model = tf.saved_model.load(str(directory))
+        self._model = tf.saved_model.load(directory)
         missing = {"serving_default", "teacher_forced", "joint"} - set(self._model.signatures)
         if missing:
             raise ValueError(f"{directory} lacks the signatures {', '.join(sorted(missing))}: export it again")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tf_rnnt_kd.evaluation import figures
+from tf_rnnt_kd.evaluation import confidence, figures, latency
 from tf_rnnt_kd.evaluation.occupancy import LatticeView
 from tf_rnnt_kd.evaluation.results import Result, compare
 
@@ -66,6 +66,9 @@ def summarise(
                 "parameters": result.parameters,
                 "real_time_factor": result.real_time_factor,
                 "delay": result.delay,
+                "latency": result.latency,
+                "confidence": result.confidence,
+                "calibrated_confidence": result.calibrated_confidence,
                 "improvement_over_baseline": result.improvement.get(baseline),
             }
         )
@@ -125,6 +128,20 @@ def render(
         f"RTF: {summary['real_time_factor_method']}. Delay: from the end of a word in the audio to its emission, over "
         "correctly recognised words; algorithmic, computation not counted."
     ))  # fmt: skip
+    if rows := latency.table_rows(summary["systems"]):
+        parts += ["<h2>Latency of streams</h2>", _table(latency.HEADER, rows), _note(
+            "Audio gone by between the end of a word and the step of the stream that returns its last token, over "
+            "correctly recognised words; and between the beginning of an utterance's first word and its first token, "
+            "where that word is right. With the rest of the step and the encoder's look-ahead, without computation."
+        )]  # fmt: skip
+    if rows := confidence.table_rows(summary["systems"]):
+        parts += ["<h2>Confidence of words</h2>", _table(confidence.HEADER, rows)]
+        picture = figures.reliability(confidence.curves(summary["systems"]))
+        parts += [_image(picture, "Share of right words by confidence"), _note(
+            "A word's confidence should be the share of such words that are right. ECE: expected calibration error, "
+            "the mean distance of the two over ten bins (Guo et al. 2017). NCE: normalised cross entropy, 1 is "
+            "perfect, 0 as good as one confidence for all words. Calibrated: by numbers fitted on other utterances."
+        )]  # fmt: skip
     parts.append(made_by("evaluation"))
     if logs:
         parts += ["<h2>Learning curves</h2>", _image(figures.learning_curves(logs), "Loss and dev word error rate")]

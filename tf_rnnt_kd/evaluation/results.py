@@ -7,13 +7,15 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tf_rnnt_kd.evaluation import delay, wer
+from tf_rnnt_kd.decoding import Calibration
+from tf_rnnt_kd.evaluation import confidence, delay, latency, wer
 from tf_rnnt_kd.evaluation.corpus import Corpus
 from tf_rnnt_kd.evaluation.systems import Hypothesis, Speed
-from tf_rnnt_kd.records.schema import Utterance
+from tf_rnnt_kd.records.schema import SAMPLE_RATE, Utterance
 from tf_rnnt_kd.text import normalise
 
 RESULT_VERSION = 1
@@ -25,7 +27,11 @@ class Result:
 
     `interval` holds 95 % (percentile bootstrap over utterances). `improvement` is {name of another system: paired
     probability that this one makes fewer errors}. `found` = `utterances` + all of `refused`. `per_utterance` holds
-    {"id", "words", "substitutions", "insertions", "deletions", "reference", "hypothesis"} sorted by id.
+    {"id", "words", "substitutions", "insertions", "deletions", "reference", "hypothesis"} sorted by id. `delay` holds
+    the fields of a DelaySummary, `latency` what latency.measure returns; both with the number of "utterances".
+    `confidence` is the reliability (see confidence.reliability) of the words' confidences as the system gives them,
+    `calibrated_confidence` that after a `calibration`; rows of `per_utterance` then have lists "word_confidence" (as
+    given) and "word_correct", one entry for each word of the hypothesis.
     """
 
     name: str
@@ -49,6 +55,10 @@ class Result:
     delay: dict[str, float] | None
     per_utterance: list[dict]
     improvement: dict[str, float] = dataclasses.field(default_factory=dict)
+    latency: dict | None = None
+    confidence: dict | None = None
+    calibrated_confidence: dict | None = None
+    calibration: dict[str, float] | None = None
     result_version: int = RESULT_VERSION
 
     def counts(self) -> wer.ErrorCounts:
@@ -90,9 +100,11 @@ def score(
     parameters: int,
     corpus: Corpus,
     speed: Speed,
+    timing: latency.StreamTiming | None = None,
+    calibration: Calibration | None = None,
     seed: int = 0,
 ) -> Result:
-    """Word error rate, interval, delay and speed of one system.
+    """Word error rate, interval, delay, latency and speed of one system.
 
     Args:
       pairs: utterances (with normalised text) and what the system wrote.
@@ -101,6 +113,8 @@ def score(
       parameters: how many it has.
       corpus: what the pairs came from, read to its end.
       speed: as `systems.transcribe` measured it.
+      timing: of the system's stream, None for a system that has none.
+      calibration: of the words' confidences, fitted elsewhere, to be measured as well.
       seed: of the bootstrap.
 
     Raises:
@@ -121,6 +135,8 @@ def score(
     references = [utterance.text for utterance, _ in pairs]
     hypotheses = [hypothesis.text for _, hypothesis in pairs]
     counts = wer.count_errors(references, hypotheses=hypotheses)
+    aligned = _aligned(pairs)
+    sure = confidence.sure_words(pairs)
     rows = zip(pairs, counts.words, counts.substitutions, counts.insertions, counts.deletions, strict=True)
     return Result(
         name=name,
@@ -141,7 +157,11 @@ def score(
         real_time_factor=None if math.isnan(speed.real_time_factor) else speed.real_time_factor,
         real_time_factor_method=speed.method,
         audio_seconds=speed.audio_seconds,
-        delay=_delay(pairs),
+        delay=_delay(aligned),
+        latency=_latency(aligned, timing),
+        confidence=confidence.of_rows(sure.values()),
+        calibrated_confidence=confidence.of_rows(sure.values(), calibration=calibration) if calibration else None,
+        calibration=dataclasses.asdict(calibration) if calibration else None,
         per_utterance=[
             {
                 "id": utterance.utterance_id,
@@ -151,6 +171,7 @@ def score(
                 "deletions": int(deletions),
                 "reference": utterance.text,
                 "hypothesis": hypothesis.text,
+                **sure.get(utterance.utterance_id, {}),
             }
             for (utterance, hypothesis), words, substitutions, insertions, deletions in rows
         ],
@@ -197,22 +218,43 @@ def format_table(results: Sequence[Result]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _delay(pairs: Sequence[tuple[Utterance, Hypothesis]]) -> dict[str, float] | None:
-    """None where no correct word has a known end. Utterances whose alignment is of another text are left out."""
-    usable = [
+def _aligned(pairs: Sequence[tuple[Utterance, Hypothesis]]) -> list[tuple[Utterance, Hypothesis]]:
+    """Those whose words have known times. Utterances whose alignment is of another text are left out."""
+    return [
         (utterance, hypothesis)
         for utterance, hypothesis in pairs
         if utterance.words
         and " ".join(word for word, _, _ in utterance.words) == utterance.text
         and len(hypothesis.word_end_seconds) == len(hypothesis.text.split())
     ]
-    if not usable:
+
+
+def _delay(aligned: Sequence[tuple[Utterance, Hypothesis]]) -> dict[str, float] | None:
+    """None where no correct word has a known end."""
+    if not aligned:
         return None
     delays = delay.emission_delays(
-        [utterance.text for utterance, _ in usable],
-        reference_end_seconds=[[end for _, _, end in utterance.words] for utterance, _ in usable],
-        hypotheses=[hypothesis.text for _, hypothesis in usable],
-        hypothesis_end_seconds=[hypothesis.word_end_seconds for _, hypothesis in usable],
+        [utterance.text for utterance, _ in aligned],
+        reference_end_seconds=[[end for _, _, end in utterance.words] for utterance, _ in aligned],
+        hypotheses=[hypothesis.text for _, hypothesis in aligned],
+        hypothesis_end_seconds=[hypothesis.word_end_seconds for _, hypothesis in aligned],
     )
     summary = delay.summarise(delays)
-    return {**dataclasses.asdict(summary), "utterances": len(usable)} if summary.words else None
+    return {**dataclasses.asdict(summary), "utterances": len(aligned)} if summary.words else None
+
+
+def _latency(
+    aligned: Sequence[tuple[Utterance, Hypothesis]], timing: latency.StreamTiming | None
+) -> dict[str, Any] | None:
+    """None where there is no stream, or no correct word has a known end."""
+    if timing is None or not aligned:
+        return None
+    measured = latency.measure(
+        timing,
+        spoken=[utterance.words for utterance, _ in aligned],
+        hypotheses=[hypothesis.text for _, hypothesis in aligned],
+        word_end_seconds=[hypothesis.word_end_seconds for _, hypothesis in aligned],
+        first_token_seconds=[hypothesis.first_token_seconds for _, hypothesis in aligned],
+        duration_seconds=[len(utterance.waveform) / SAMPLE_RATE for utterance, _ in aligned],
+    )
+    return measured and {**measured, "utterances": len(aligned)}

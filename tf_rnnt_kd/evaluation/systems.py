@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tf_rnnt_kd.evaluation.latency import StreamTiming
+from tf_rnnt_kd.model_versions import version_folder
 from tf_rnnt_kd.records.schema import SAMPLE_RATE, Utterance
 from tf_rnnt_kd.serving.metadata import read_metadata
 from tf_rnnt_kd.serving.recognizer import Recognizer
@@ -25,29 +27,53 @@ from tf_rnnt_kd.training.workdir import load_model
 
 @dataclasses.dataclass(frozen=True)
 class Hypothesis:
-    """What a system wrote, with the emission time of each word in seconds from the start of the audio."""
+    """What a system wrote, with the emission time of each word in seconds from the start of the audio.
+
+    first_token_seconds: emission time of the first token; 0 without one, or where the system does not tell.
+    word_confidence: of each word; empty where the system does not tell.
+    """
 
     text: str
     word_end_seconds: tuple[float, ...]
+    first_token_seconds: float = 0.0
+    word_confidence: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A recogniser: `signature(waveforms, num_samples)` gives the tensors of `serving_default` (DESIGN section 5)."""
+    """A recogniser: `signature(waveforms, num_samples)` gives the tensors of `serving_default` (DESIGN section 5).
+
+    timing: of its stream, None where it does not stream.
+    """
 
     path: str
     signature: Callable[..., dict[str, tf.Tensor]]
     num_parameters: int
+    timing: StreamTiming | None = None
 
     def __call__(self, waveforms: np.ndarray, num_samples: np.ndarray) -> list[Hypothesis]:
         outputs = self.signature(
             waveforms=tf.constant(waveforms, tf.float32), num_samples=tf.constant(num_samples, tf.int32)
         )
         texts, num_words, ends = (outputs[name].numpy() for name in ("text", "num_words", "word_end_seconds"))
+        first = self._first_token_seconds(outputs)
+        sure = outputs["word_confidence"].numpy() if "word_confidence" in outputs else np.zeros([len(texts), 0])
         return [
-            Hypothesis(text=texts[row].decode(), word_end_seconds=tuple(ends[row, : num_words[row]].tolist()))
+            Hypothesis(
+                text=texts[row].decode(),
+                word_end_seconds=tuple(ends[row, : num_words[row]].tolist()),
+                first_token_seconds=first[row],
+                word_confidence=tuple(sure[row, : num_words[row]].tolist()),
+            )
             for row in range(len(texts))
         ]
+
+    def _first_token_seconds(self, outputs: dict[str, tf.Tensor]) -> list[float]:
+        """End of the frame of each utterance's first token."""
+        if self.timing is None or not outputs["tokens"].shape[1]:
+            return [0.0] * len(outputs["text"])
+        frames, exists = outputs["token_frames"].numpy()[:, 0], outputs["num_tokens"].numpy() > 0
+        return np.where(exists, (frames + 1) * self.timing.frame_seconds, 0.0).tolist()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +91,24 @@ class Speed:
 
 
 def load_saved_model(directory: str | Path) -> System:
-    """An exported model.
+    """An exported model: the folder of one version, or that of all, of which the newest is taken.
 
     Raises:
       ValueError: `directory` is no SavedModel, or not one with the signature of this project.
     """
+    directory = version_folder(directory)
     metadata = read_metadata(directory)
-    model = tf.saved_model.load(str(directory))
+    model = tf.saved_model.load(directory)
     if "serving_default" not in model.signatures:
         raise ValueError(f"{directory} has no signature serving_default, it has: {', '.join(model.signatures)}")
     # The signature's function does not keep the model alive: without it the variables are gone.
     signature = _KeepAlive(model.signatures["serving_default"], owner=model)
-    return System(path=str(directory), signature=signature, num_parameters=int(metadata["num_parameters"]))
+    return System(
+        path=directory,
+        signature=signature,
+        num_parameters=int(metadata["num_parameters"]),
+        timing=StreamTiming.from_metadata(metadata),
+    )
 
 
 def load_workdir(directory: str | Path) -> System:
@@ -100,7 +132,17 @@ def load_workdir(directory: str | Path) -> System:
             tf.TensorSpec([None], tf.int32, name="num_samples"),
         ],
     )
-    return System(path=str(directory), signature=signature, num_parameters=int(trained.model.count_params()))
+    timing = None
+    if trained.model.is_streaming:
+        hop_seconds = trained.frontend.hop / trained.frontend.sample_rate
+        timing = StreamTiming(
+            frame_seconds=recognizer.frame_seconds,
+            chunk_seconds=trained.model.frames_per_step * hop_seconds,
+            look_ahead_seconds=trained.model.look_ahead_frames * hop_seconds,
+        )
+    return System(
+        path=str(directory), signature=signature, num_parameters=int(trained.model.count_params()), timing=timing
+    )
 
 
 class _KeepAlive:

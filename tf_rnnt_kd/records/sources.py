@@ -4,10 +4,12 @@ import dataclasses
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tf_rnnt_kd import lattice
 from tf_rnnt_kd.records.dataset import DatasetInfo
 
 JOINT_FILE = "joint.npz"
@@ -15,18 +17,25 @@ JOINT_FILE = "joint.npz"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One split of one dataset, and its share of a mixture (see `mixture`). `parse` reads `DIR:split[@WEIGHT]`."""
+    """One split of one dataset, and its share of a mixture (see `mixture`)."""
 
     directory: str
     split: str
     weight: float | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Source":
+    def parse(cls, text: str, *, weighted: bool = False) -> "Source":
+        """Reads `DIR:split`, and `DIR:split@WEIGHT` where sources are mixed.
+
+        Raises:
+          ValueError: another form, or a weight that nothing would heed.
+        """
         directory, colon, rest = text.rpartition(":")
         split, at, weight = rest.partition("@")
         if not (colon and directory and split):
             raise ValueError(f"{text!r} does not name records: write DIR:split, for example demo_run/records:dev")
+        if at and not weighted:
+            raise ValueError(f"{text!r} has a weight, which only --train and data.mixture heed: leave out @{weight}")
         return cls(directory, split, _weight(weight, of=text) if at else None)
 
     @property
@@ -121,8 +130,8 @@ def _weight(value, *, of):
     return weight
 
 
-def teacher_joint(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel [H, V] and bias [V] of the one teacher whose factored lattices the sources hold.
+def teacher_joint(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Kernel [H, V], bias [V] and `lattice.joint_settings` of the one teacher whose factored lattices the sources hold.
 
     Raises:
       ValueError: no source has a teacher, or they have different ones.
@@ -139,4 +148,5 @@ def teacher_joint(sources: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
     (folder,) = folders.values()
     with tf.io.gfile.GFile(f"{folder}/{JOINT_FILE}", "rb") as file:
         arrays = np.load(io.BytesIO(file.read()))
-    return arrays["kernel"], arrays["bias"]
+    settings = {name: arrays[name].item() for name in arrays.files if name not in ("kernel", "bias")}
+    return arrays["kernel"], arrays["bias"], lattice.joint_settings(settings)

@@ -1,22 +1,27 @@
 """What leaves the factory: a SavedModel that takes waveforms and gives text."""
 
-from tf_rnnt_kd.serving.export import Export, export_saved_model
-from tf_rnnt_kd.serving.local import LocalRecognizer
-from tf_rnnt_kd.serving.metadata import describe_model, read_metadata
-from tf_rnnt_kd.serving.parity import check_parity
-from tf_rnnt_kd.serving.recognizer import Recognizer
-from tf_rnnt_kd.serving.signatures import save_module, trace_signatures
-from tf_rnnt_kd.serving.streaming import StreamingRecognizer
+import importlib
 
-__all__ = [
-    "Export",
-    "LocalRecognizer",
-    "Recognizer",
-    "StreamingRecognizer",
-    "check_parity",
-    "describe_model",
-    "export_saved_model",
-    "read_metadata",
-    "save_module",
-    "trace_signatures",
-]
+# Read when first asked for, so that the binaries in this package answer --help and mistakes at once, and set what
+# TensorFlow reads at its import.
+_HOMES = {
+    "Export": "export",
+    "LiteRecognizer": "lite",
+    "LocalRecognizer": "local",
+    "Recognizer": "recognizer",
+    "StreamingRecognizer": "streaming",
+    "check_parity": "parity",
+    "describe_model": "metadata",
+    "export_lite": "lite",
+    "export_saved_model": "export",
+    "read_metadata": "metadata",
+    "save_module": "signatures",
+    "trace_signatures": "signatures",
+}
+__all__ = list(_HOMES)  # noqa: PLE0604
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,10 +1,9 @@
 """Transcribes audio files with a SavedModel in this process."""
 
-import pathlib
-
 import numpy as np
 import tensorflow as tf
 
+from tf_rnnt_kd.model_versions import version_folder
 from tf_rnnt_kd.serving.metadata import read_metadata
 from tf_rnnt_kd.speech.audio import decode_audio
 from tf_rnnt_kd.speech.errors import AudioError
@@ -14,7 +13,7 @@ class LocalRecognizer:
     """An exported model, loaded.
 
     Args:
-      saved_model: folder of the export.
+      saved_model: folder of the export, or one of several versions, of which the newest is taken.
 
     Attributes:
       metadata: content of its metadata.json.
@@ -24,9 +23,10 @@ class LocalRecognizer:
     """
 
     def __init__(self, saved_model):
+        saved_model = version_folder(saved_model)
         self.metadata = read_metadata(saved_model)
         # The loaded object owns the variables: the signature alone would lose them.
-        self._loaded = tf.saved_model.load(str(pathlib.Path(saved_model)))
+        self._loaded = tf.saved_model.load(saved_model)
 
     def transcribe(self, waveforms):
         """Texts of waveforms, each float32 [S] at metadata['sample_rate'], as one padded batch."""

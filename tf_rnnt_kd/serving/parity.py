@@ -3,6 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from tf_rnnt_kd.serving.device import DeviceRecognizer
+from tf_rnnt_kd.serving.device_stream import transcribe
+from tf_rnnt_kd.serving.freeze import DEVICE_SIGNATURE
 from tf_rnnt_kd.serving.streaming import StreamingRecognizer
 
 _EXACT = ("text", "tokens", "num_tokens", "token_frames", "words", "num_words", "num_frames", "num_hypotheses")
@@ -31,12 +34,18 @@ def check_parity(saved_model, *, recognizer, tolerance=1e-4):
         "tokens": tf.constant([[1 + i % (count - 1) for i in range(5)]] * 2, tf.int32),
         "num_tokens": tf.constant([5, 2]),
     }
+    phrases = {
+        "phrases": tf.constant([[1 + i % (count - 1) for i in range(3)]] * 2, tf.int32),
+        "num_phrase_tokens": tf.constant([3, 1]),
+    }
     calls = {
         "serving_default": (recognizer.recognise, audio),
         "teacher": (recognizer.teach, audio),
         "teacher_forced": (recognizer.teacher_forced, {**audio, **labels}),
         "score": (recognizer.score, {**audio, **labels}),
-        "nbest": (recognizer.n_best, audio),
+        # As graphs: a beam search one operation after the other takes seconds.
+        "nbest": (tf.function(recognizer.n_best, autograph=False), audio),
+        "nbest_biased": (tf.function(recognizer.n_best_biased, autograph=False), {**audio, **phrases}),
         "hidden": (recognizer.hidden, audio),
         "joint": (recognizer.joint, {}),
     }
@@ -48,6 +57,7 @@ def check_parity(saved_model, *, recognizer, tolerance=1e-4):
         differences["stream_finalize"] = _compare(
             streamed, recognizer.recognise(**audio), "stream_finalize", tolerance
         )
+        differences[DEVICE_SIGNATURE] = _compare_device(signatures[DEVICE_SIGNATURE], recognizer, audio, tolerance)
     return differences
 
 
@@ -72,6 +82,31 @@ def _stream(signatures, audio, chunk_samples):
         state = {name: value for name, value in outputs.items() if name.startswith("state_")}
         start += chunk_samples
     return signatures["stream_finalize"](waveforms=waveforms[:, start:], num_samples=num_samples - start, **state)
+
+
+def _compare_device(signature, recognizer, audio, tolerance):
+    """One utterance after the other through the step for devices, against both at once; largest difference."""
+    metadata = {
+        "pieces": recognizer.tokenizer.pieces,
+        "frame_seconds": recognizer.frame_seconds,
+        "device": DeviceRecognizer(recognizer).describe(),
+    }
+
+    def step(**inputs):
+        outputs = signature(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    offline, largest = recognizer.recognise(**audio), 0.0
+    for row, count in enumerate(audio["num_samples"].numpy()):
+        found = transcribe(step, audio["waveforms"][row, :count].numpy(), metadata=metadata)
+        length = int(offline["num_tokens"][row])
+        names = ("tokens", "token_frames", "token_confidence")
+        expected = {name: offline[name][row : row + 1, :length] for name in names}
+        actual = {name: tf.constant([getattr(found, name)], expected[name].dtype) for name in expected}
+        actual |= {"text": tf.constant([found.text]), "log_prob": tf.constant([found.log_prob])}
+        expected |= {name: offline[name][row : row + 1] for name in ("text", "log_prob")}
+        largest = max(largest, _compare(actual, expected, DEVICE_SIGNATURE, tolerance))
+    return largest
 
 
 def _compare(actual, expected, signature, tolerance):

@@ -5,9 +5,11 @@ All take waveforms [B, S] float32 in -1..1 at the frontend's sample rate and num
 beyond num_samples, NaN included, has no influence. An utterance shorter than one hop (10 ms) has no frame and no text.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
-from tf_rnnt_kd.decoding import BeamSearch, GreedySearch, words_from_tokens
+from tf_rnnt_kd.decoding import BeamSearch, GreedySearch, PhraseBias, token_times, words_from_tokens
 from tf_rnnt_kd.lattice import NEGATIVE_INFINITY, full_sum, node_log_probs
 
 AUDIO = {
@@ -17,6 +19,10 @@ AUDIO = {
 TOKENS = {
     "tokens": tf.TensorSpec([None, None], tf.int32, name="tokens"),
     "num_tokens": tf.TensorSpec([None], tf.int32, name="num_tokens"),
+}
+PHRASES = {
+    "phrases": tf.TensorSpec([None, None], tf.int32, name="phrases"),
+    "num_phrase_tokens": tf.TensorSpec([None], tf.int32, name="num_phrase_tokens"),
 }
 
 
@@ -28,13 +34,18 @@ class Recognizer:
       tokenizer: a Tokenizer of the model's vocabulary.
       frontend: the LogMelFrontend that the model was trained on.
       search: a GreedySearch.
-      n_best_search: a BeamSearch, for `n_best`.
+      n_best_search: a BeamSearch, for `n_best`, with the language models and phrases that it favours.
+      phrase_bonus: of the phrases of `n_best_biased`, natural-log units for each token.
+      calibration: a Calibration of the words' confidences; None: they are the model's own.
 
     Raises:
       ValueError: the three do not fit together.
     """
 
-    def __init__(self, model, *, tokenizer, frontend, search=GreedySearch(), n_best_search=BeamSearch()):
+    def __init__(
+        self, model, *, tokenizer, frontend, search=GreedySearch(), n_best_search=BeamSearch(), phrase_bonus=1.0,
+        calibration=None,
+    ):
         if tokenizer.vocab_size != model.vocab_size:
             raise ValueError(
                 f"the model has {model.vocab_size} symbols and the tokenizer {tokenizer.vocab_size}: "
@@ -49,6 +60,8 @@ class Recognizer:
         self.frontend = frontend
         self.search_settings = search
         self.n_best_search = n_best_search
+        self.phrase_bonus = float(phrase_bonus)
+        self.calibration = calibration
         self.frame_seconds = model.subsampling * frontend.hop / frontend.sample_rate
         # Traced once and shared by all signatures: tracing the encoder takes seconds.
         self._encode = tf.function(
@@ -70,8 +83,10 @@ class Recognizer:
 
         Returns:
           A dictionary: text [B] string; tokens [B, U] int32, 0 beyond num_tokens [B] int32; log_prob [B] float32 of the
-          path found (natural log); token_frames [B, U] int32 and token_confidence [B, U] float32, 0 beyond num_tokens;
-          words [B, W] string, '' beyond num_words [B] int32; word_end_seconds and word_confidence [B, W] float32.
+          path found (natural log); token_frames [B, U] int32, token_confidence, token_start_seconds and
+          token_end_seconds [B, U] float32, 0 beyond num_tokens;
+          words [B, W] string, '' beyond num_words [B] int32; word_start_seconds, word_end_seconds and word_confidence
+          [B, W] float32, 0 beyond num_words. decoding.words defines the times.
         """
         return self.describe(self._search(*self._encode(waveforms, num_samples)))
 
@@ -93,15 +108,31 @@ class Recognizer:
         return self._forced(encoded, lengths, tokens, num_tokens)
 
     def n_best(self, waveforms, num_samples):
-        """The N most likely hypotheses of a beam search, by their exact full-sum probability.
+        """The N best hypotheses of a beam search, by their exact full-sum probability and what was favoured.
 
         Returns:
           A dictionary: tokens [B, N, U] int32, 0 beyond num_tokens [B, N] int32; log_prob [B, N] float32, natural log
-          of P(tokens | audio), descending, -1e30 beyond num_hypotheses [B] int32; text [B, N] string.
+          of P(tokens | audio); score [B, N] float32, descending, that and what language models, phrases and length
+          bonus add, equal to log_prob where there are none; both -1e30 beyond num_hypotheses [B] int32; text [B, N]
+          string.
         """
+        return self._n_best(waveforms, num_samples, self.n_best_search)
+
+    def n_best_biased(self, waveforms, num_samples, phrases, num_phrase_tokens):
+        """`n_best` that also favours phrases, given as tokens [P, L] int32, num_phrase_tokens [P] of each; P may be 0.
+
+        Each occurrence of one is worth `phrase_bonus` for each of its tokens, see PhraseBias.
+        """
+        bias = PhraseBias(
+            phrases, num_phrase_tokens, vocab_size=self.model.vocab_size, bonus=self.phrase_bonus, name="arguments"
+        )
+        scorers = (*self.n_best_search.scorers, bias)
+        return self._n_best(waveforms, num_samples, dataclasses.replace(self.n_best_search, scorers=scorers))
+
+    def _n_best(self, waveforms, num_samples, search):
         encoded, lengths = self._encode(waveforms, num_samples)
-        found = self.n_best_search(self.model, encoded, lengths)
-        count = self.n_best_search.beam
+        found = search(self.model, encoded, lengths)
+        count = search.beam
         shape = tf.shape(found.tokens)
         exists = tf.sequence_mask(found.num_hypotheses, count)
         forced = self._forced(
@@ -111,15 +142,17 @@ class Recognizer:
             tf.reshape(found.num_tokens, [-1]),
         )
         log_prob = tf.where(exists, tf.reshape(forced["full_sum_log_prob"], shape[:2]), NEGATIVE_INFINITY)
-        order = tf.argsort(log_prob, axis=1, direction="DESCENDING", stable=True)
-        tokens, num_tokens, log_prob = (
-            tf.gather(x, order, batch_dims=1) for x in (found.tokens, found.num_tokens, log_prob)
+        score = tf.where(exists, log_prob + found.external, NEGATIVE_INFINITY)
+        order = tf.argsort(score, axis=1, direction="DESCENDING", stable=True)
+        tokens, num_tokens, log_prob, score = (
+            tf.gather(x, order, batch_dims=1) for x in (found.tokens, found.num_tokens, log_prob, score)
         )
         text = self.text(tf.reshape(tokens, [-1, shape[2]]), tf.reshape(num_tokens, [-1]))
         return {
             "tokens": tokens,
             "num_tokens": num_tokens,
             "log_prob": log_prob,
+            "score": score,
             "num_hypotheses": found.num_hypotheses,
             "text": tf.reshape(text, shape[:2]),
         }
@@ -150,7 +183,9 @@ class Recognizer:
             token_confidence=found.token_confidence,
             pieces=self.tokenizer.pieces,
             frame_seconds=self.frame_seconds,
+            calibration=self.calibration,
         )
+        times = token_times(found.token_frames, num_tokens=found.num_tokens, frame_seconds=self.frame_seconds)
         return {
             "text": self.text(found.tokens, found.num_tokens),
             "tokens": found.tokens,
@@ -158,6 +193,7 @@ class Recognizer:
             "log_prob": found.log_prob,
             "token_frames": found.token_frames,
             "token_confidence": found.token_confidence,
+            **times._asdict(),
             **words._asdict(),
         }
 

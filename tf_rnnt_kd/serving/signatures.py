@@ -5,18 +5,23 @@
     teacher_forced(waveforms, num_samples, tokens, num_tokens)  Recognizer.teacher_forced
     score(waveforms, num_samples, tokens, num_tokens)           Recognizer.score
     nbest(waveforms, num_samples)                               Recognizer.n_best
+    nbest_biased(waveforms, num_samples, phrases, num_phrase_tokens)    Recognizer.n_best_biased
     hidden(waveforms, num_samples)                              Recognizer.hidden
     joint()                                                     Recognizer.joint
     stream_init(batch_size)                                     StreamingRecognizer.start    (models that stream only)
     stream_step(waveforms, state_...)                           StreamingRecognizer.step
     stream_finalize(waveforms, num_samples, state_...)          StreamingRecognizer.finalize
+    stream_ids(waveforms, num_samples, state_...)               DeviceRecognizer.step: for conversion to other runtimes
 
-All arguments and results go by name; batch, samples and tokens may have any size from call to call.
+All arguments and results go by name; batch, samples and tokens may have any size from call to call, but for stream_ids:
+one stream, and as many samples as metadata.json says under `device`.
 """
 
 import tensorflow as tf
 
-from tf_rnnt_kd.serving.recognizer import AUDIO, TOKENS
+from tf_rnnt_kd.serving.device import DeviceRecognizer
+from tf_rnnt_kd.serving.freeze import DEVICE_SIGNATURE
+from tf_rnnt_kd.serving.recognizer import AUDIO, PHRASES, TOKENS
 from tf_rnnt_kd.serving.streaming import StreamingRecognizer
 
 
@@ -39,16 +44,19 @@ def trace_signatures(recognizer):
         "teacher_forced": (recognizer.teacher_forced, {**AUDIO, **TOKENS}),
         "score": (recognizer.score, {**AUDIO, **TOKENS}),
         "nbest": (recognizer.n_best, AUDIO),
+        "nbest_biased": (recognizer.n_best_biased, {**AUDIO, **PHRASES}),
         "hidden": (recognizer.hidden, AUDIO),
         "joint": (recognizer.joint, {}),
     }
     if recognizer.model.is_streaming:
         streaming = StreamingRecognizer(recognizer)
         state = streaming.state_spec()
+        device = DeviceRecognizer(recognizer)
         signatures |= {
             "stream_init": (streaming.start, {"batch_size": tf.TensorSpec([], tf.int32, name="batch_size")}),
             "stream_step": (streaming.step, {"waveforms": AUDIO["waveforms"], **state}),
             "stream_finalize": (streaming.finalize, {**AUDIO, **state}),
+            DEVICE_SIGNATURE: (device.step, device.specs()),
         }
     # Nothing here is Python control flow over tensors; autograph would take a quarter of the export to look for some.
     return {

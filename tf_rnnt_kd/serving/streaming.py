@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from tf_rnnt_kd.decoding import GreedyResult, initial_state
+from tf_rnnt_kd.decoding.endpoint import DEFAULT_RULES, detect_endpoint, rule_table
 from tf_rnnt_kd.serving.recognizer import AUDIO, drop_less_than_a_hop
 
 _TOKEN_FIELDS = ("tokens", "token_frames", "token_confidence")
@@ -18,10 +19,11 @@ class StreamingRecognizer:
     """Streams a Recognizer.
 
     Names of state tensors begin with `state_`; each holds one row per stream. Only the tokens found so
-    far grow with the stream.
+    far grow with the stream. `state_endpoint_rules` may be replaced by as many rules of one's own, see rule_table.
 
     Args:
       recognizer: a Recognizer whose model streams.
+      endpoint_rules: the EndpointRules that a stream begins with.
 
     Attributes:
       chunk_samples: samples of which a step takes a multiple: an encoder frame, or a chunk that sees itself as a whole.
@@ -30,13 +32,14 @@ class StreamingRecognizer:
       ValueError: the model needs the whole utterance.
     """
 
-    def __init__(self, recognizer):
+    def __init__(self, recognizer, *, endpoint_rules=DEFAULT_RULES):
         model = recognizer.model
         if not model.is_streaming:
             raise ValueError(
                 "this model's encoder needs the whole utterance: one with a left_context, or a causal LSTM, streams"
             )
         self.recognizer = recognizer
+        self._endpoint_rules = rule_table(endpoint_rules)
         self.chunk_samples = model.frames_per_step * recognizer.frontend.hop
         # What must follow a stream's last samples until its last encoder frames come out, in whole chunks.
         flush = -(-model.output_delay * model.subsampling // model.frames_per_step)
@@ -69,6 +72,7 @@ class StreamingRecognizer:
             "state_tokens": tf.zeros([batch_size, 0], tf.int32),
             "state_token_frames": tf.zeros([batch_size, 0], tf.int32),
             "state_token_confidence": tf.zeros([batch_size, 0]),
+            "state_endpoint_rules": tf.repeat(self._endpoint_rules[None], batch_size, axis=0),
         }
 
     def state_spec(self):
@@ -87,8 +91,12 @@ class StreamingRecognizer:
           **state: from `start` or the step before.
 
         Returns:
-          The new state; text [B] string, of the stream so far; new_tokens, new_token_frames [B, N] int32, 0 beyond
-          num_new_tokens [B] int32: what these chunks added. What was found is never taken back.
+          The new state, and
+          text [B] string, of the stream so far. Tokens are never taken back, but more of them may lengthen its last
+            word; stable_text [B] string, its beginning that stays as it is.
+          new_tokens, new_token_frames [B, N] int32, 0 beyond num_new_tokens [B] int32: what these chunks added.
+          is_endpoint [B] bool, endpoint_rule [B] int32, trailing_silence_seconds [B] float32: see Endpoint. They tell
+            and change nothing: the stream may go on.
 
         Raises:
           tf.errors.InvalidArgumentError: another number of samples.
@@ -101,12 +109,21 @@ class StreamingRecognizer:
         )
         frames = tf.fill([tf.shape(waveforms)[0]], count // self.recognizer.frontend.hop)
         new, state = self._advance(waveforms, frames, state)
+        text, stable_text = self._texts(state["state_tokens"], state["state_num_tokens"])
+        endpoint = detect_endpoint(
+            state["state_endpoint_rules"],
+            num_frames=state["state_frame"],
+            last_token_frame=_last(state["state_token_frames"], state["state_num_tokens"]),
+            frame_seconds=self.recognizer.frame_seconds,
+        )
         return {
             **state,
-            "text": self.recognizer.text(state["state_tokens"], state["state_num_tokens"]),
+            "text": text,
+            "stable_text": stable_text,
             "new_tokens": new.tokens,
             "num_new_tokens": new.num_tokens,
             "new_token_frames": new.token_frames,
+            **endpoint._asdict(),
         }
 
     def finalize(self, waveforms, num_samples, **state):
@@ -153,8 +170,22 @@ class StreamingRecognizer:
             "state_num_features": state["state_num_features"] + num_frames,
             "state_log_prob": state["state_log_prob"] + new.log_prob,
             "state_num_tokens": state["state_num_tokens"] + new.num_tokens,
-            **{f"state_{name}": _append(state, new, name) for name in _TOKEN_FIELDS},
+            **_append(state, new),
+            "state_endpoint_rules": state["state_endpoint_rules"],
         }
+
+    def _texts(self, tokens, num_tokens):
+        """Tokens [B, U] -> the text [B], and [B] that of all words but the last where tokens may lengthen it."""
+        begins_word = self.recognizer.tokenizer.word_start
+        if all(begins_word[1:]):
+            text = self.recognizer.text(tokens, num_tokens)
+            return text, text
+        places = tf.range(tf.shape(tokens)[1])[None, :]
+        begins = tf.gather(begins_word, tokens) & (places < num_tokens[:, None])
+        # The largest of no place at all is below 0.
+        stable = tf.maximum(tf.reduce_max(tf.where(begins, places, 0), axis=1), 0)
+        both = self.recognizer.text(tf.concat([tokens, tokens], 0), tf.concat([num_tokens, stable], 0))
+        return tf.split(both, 2)
 
     def _named_context(self, context):
         return dict(zip(self._context_names, tf.nest.flatten(context), strict=True))
@@ -167,8 +198,23 @@ def _names(nest, prefix):
     return [name for key in sorted(nest) for name in _names(nest[key], f"{prefix}_{key.replace('/', '_')}")]
 
 
-def _append(state, new, name):
-    """[B, U] and [B, N] with their own numbers of valid columns -> [B, longest of the sums], zeros beyond."""
-    old = tf.RaggedTensor.from_tensor(state[f"state_{name}"], lengths=state["state_num_tokens"])
-    added = tf.RaggedTensor.from_tensor(getattr(new, name), lengths=new.num_tokens)
-    return tf.concat([old, added], axis=1).to_tensor()
+def _append(state, new):
+    """The state's fields of tokens, [B, U] each, with a GreedyResult's [B, N] behind each row's last; zeros beyond."""
+    before = state["state_num_tokens"][:, None]
+    after = before + new.num_tokens[:, None]
+    width = tf.shape(state["state_tokens"])[1]
+    places = tf.range(tf.reduce_max(tf.concat([after, [[0]]], 0)))[None, :]
+    valid = places < after
+    source = tf.where(valid, tf.where(places < before, places, width + places - before), 0)
+
+    def append(name):
+        both = tf.concat([state[f"state_{name}"], getattr(new, name)], axis=1)
+        return tf.where(valid, tf.gather(both, source, batch_dims=1), tf.zeros([], both.dtype))
+
+    return {f"state_{name}": append(name) for name in _TOKEN_FIELDS}
+
+
+def _last(values, count):
+    """The last of each row's first `count` [B] values [B, U] int32; -1 where there is none."""
+    padded = tf.pad(values, [[0, 0], [1, 0]], constant_values=-1)
+    return tf.gather(padded, count, batch_dims=1)

@@ -136,7 +136,12 @@ class LogMelFrontend:
         padding = [[0, 0], [0, 0], [0, self.fft_length - self.window]]
         spectrum = tf.signal.rfft(tf.pad(self._frames(waveforms) * self._hann, padding), [self.fft_length])
         power = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
-        return tf.math.log(tf.maximum(tf.matmul(power, self._filters), self.log_floor))
+        return tf.math.log(tf.maximum(self._energies(power, self._filters), self.log_floor))
+
+    @staticmethod
+    def _energies(power: tf.Tensor, filters: np.ndarray) -> tf.Tensor:
+        """Power spectra [B, k, bins] and filters [bins, M] -> [B, k, M]."""
+        return tf.matmul(power, filters)
 
     def _frames(self, waveforms: tf.Tensor) -> tf.Tensor:
         """float32 [B, left_context + k * hop] -> [B, k, window]."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.model_versions import version_folder
 from tf_rnnt_kd.training.teacher_inputs import EXISTS, ON_THE_FRAMES, TeacherJoint
 from tf_rnnt_kd.training.updates import one_copy
 from tf_rnnt_kd.training.workdir import load_model
@@ -38,8 +39,9 @@ class OnlineTeacher:
     """A SavedModel or a training's model as a source of teacher tensors.
 
     Args:
-      path: folder of an export, ours or anyone's with the signatures `teacher_forced` and `joint`, with `hidden` and
-        `nbest` for the losses that need these, and assets.extra/metadata.json; or a training's complete workdir.
+      path: folder of an export, or of its versions, ours or anyone's with the signatures `teacher_forced` and `joint`,
+        with `hidden` and `nbest` for the losses that need these, and assets.extra/metadata.json; or a training's
+        complete workdir.
       top_k: K of `teacher_top_k`. num_hypotheses: N of `teacher_log_probs`.
 
     To be made within the scope of the strategy that it runs under. Its weights are constants of the training: no
@@ -53,7 +55,7 @@ class OnlineTeacher:
     """
 
     def __init__(self, path, *, top_k: int = 8, num_hypotheses: int = 4):
-        self._path = pathlib.Path(path)
+        self._path = pathlib.Path(version_folder(path))
         if (self._path / "saved_model.pb").exists():
             self._loaded = tf.saved_model.load(str(self._path))  # holds the variables that the signatures use
             self._module = _exported(self._path, self._loaded)

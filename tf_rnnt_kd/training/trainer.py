@@ -111,6 +111,13 @@ def _train(config, workdir, *, sources, dev_source, tokenizer, strategy, preempt
     )
     with monitor, preemption.deferred():
         loop.run(evaluation_pending=pending)
+    if not session.sparsity.is_reached:
+        # Only steps that were skipped, the last ones among them, lead here.
+        raise ValueError(
+            f"the weights are not as sparse as sparsity.target={config.sparsity.target}: {session.skipped_steps} steps "
+            f"were skipped, so that there were fewer than sparsity.end={config.sparsity.end} updates; train into a new "
+            "--workdir with train.warm_start from this one and an end that leaves room"
+        )
     inventory = session.inventory
     done = {
         "steps": session.step, "best_step": session.best_step, "best_dev_wer": session.best_wer,

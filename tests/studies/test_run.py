@@ -1,0 +1,49 @@
+"""Running a study: what is done is not done again, wherever it stopped."""
+
+import pytest
+from toy_study import Execution
+
+from tf_rnnt_kd.studies import Runner, Undecided
+from tf_rnnt_kd.studies.jobs import Job
+from tf_rnnt_kd.studies.run import remaining
+
+
+def test_stopped_anywhere_it_goes_on_from_there(make):
+    names = []
+    for count in (0, 3, 4, 6):
+        execution = Execution(fail_at=count)
+        with pytest.raises(KeyboardInterrupt):
+            Runner(make, execute=execution).run()
+        names += execution.names
+    last = Execution()
+    study = Runner(make, execute=last).run()
+    names += last.names
+    assert sorted(names) == sorted(study.jobs), "each job ran once"
+    again = Execution()
+    Runner(make, execute=again).run()
+    assert again.names == []
+
+
+def test_the_best_on_dev_is_what_follows(make):
+    study = Runner(make, execute=Execution()).run()
+    # The later a toy training ran, the better it is.
+    (job,) = [job for job in study.jobs.values() if job.title == "Train from the best, seed 1"]
+    assert f"--config.train.warm_start={study.systems['many'].folder}" in job.arguments
+    assert study.improvement(study.systems["from the best"], study.systems["many"], split="test") > 0.9
+
+
+def test_a_study_that_never_decides_is_an_error(make, definition):
+    def undecided(study):
+        raise Undecided("what to do")
+
+    with pytest.raises(ValueError, match="toy: all jobs are done, and it is still undecided what to do"):
+        Runner(lambda: make(definition=definition._replace(get_study=undecided)), execute=Execution()).run()
+
+
+def test_the_time_left_is_that_of_jobs_of_the_same_kind():
+    jobs = [Job("a", "", "training", (), 100), Job("b", "", "export", ())]
+    finished = [{"kind": "training", "size": 10, "seconds": s} for s in (10.0, 20.0, 90.0)]
+    assert remaining(jobs, finished=finished) is None
+    finished.append({"kind": "export", "size": 1, "seconds": 7.0})
+    assert remaining(jobs, finished=finished) == pytest.approx(100 * 2.0 + 7.0)
+    assert remaining([], finished=[]) == 0

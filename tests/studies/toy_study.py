@@ -1,0 +1,66 @@
+"""A study of toys, and an execution that only leaves what its jobs would leave."""
+
+import dataclasses
+import json
+import pathlib
+
+from tf_rnnt_kd.evaluation.results import Result
+from tf_rnnt_kd.training.config import default_config
+
+WORDS = [3, 4, 5, 2]
+"""Of each utterance of the toy test set."""
+
+
+def toy_config(variant):
+    config = default_config()
+    config.train.steps = {"teacher": 40, "student": 20, "other": 30}[variant]
+    return config
+
+
+def toy_study(study):
+    teacher = study.train("teacher", variant="teacher", data=[study.records("train-labeled")], seeds=1)
+    labels = study.label(teacher, artifacts="hard,collapsed")
+    data = [study.records("train-labeled"), labels]
+    few = study.train("few", variant="student", data=data)
+    many = study.train("many", variant="student", data=data, settings={"train.steps": 25})
+    best = study.best_on_dev([few, many])
+    last = study.train("from the best", variant="other", data=data, warm_start=best)
+    study.claim("a warm start helps", better=last, worse=best)
+    study.measure("test")
+
+
+def result(name, errors):
+    """An evaluation with so many substitutions in each utterance."""
+    rows = [
+        {"id": f"u{i}", "words": words, "substitutions": wrong, "insertions": 0, "deletions": 0, "reference": f"r{i}",
+         "hypothesis": ""}
+        for i, (words, wrong) in enumerate(zip(WORDS, errors, strict=True))
+    ]  # fmt: skip
+    values = {field.name: 0 for field in dataclasses.fields(Result)} | {
+        "name": name, "system": name, "corpus": "toy", "split": "test", "utterances": len(rows), "found": len(rows),
+        "words": sum(WORDS), "wer": sum(errors) / sum(WORDS), "interval": (0.0, 1.0), "parameters": 7, "refused": {},
+        "refused_utterances": [], "per_utterance": rows, "improvement": {}, "delay": None, "latency": None,
+        "real_time_factor": None, "real_time_factor_method": "", "result_version": 1,
+    }  # fmt: skip
+    return Result(**values)
+
+
+class Execution:
+    """Leaves done.json of a training (dev rate by the number of jobs before it) and result.json of an evaluation."""
+
+    def __init__(self, *, fail_at=None):
+        self.names, self.fail_at = [], fail_at
+
+    def __call__(self, arguments, *, name):
+        if len(self.names) == self.fail_at:
+            raise KeyboardInterrupt
+        self.names.append(name)
+        flags = dict(argument.lstrip("-").split("=", 1) for argument in arguments[1:])
+        if arguments[0] == "tf_rnnt_kd.train":
+            folder = pathlib.Path(flags["workdir"])
+            folder.mkdir(parents=True)
+            (folder / "done.json").write_text(json.dumps({"best_dev_wer": 0.5 - 0.01 * len(self.names)}))
+        if arguments[0] == "tf_rnnt_kd.evaluate":
+            warm = "other" in flags["name"]
+            result(flags["name"], [0, 1, 0, 0] if warm else [2, 1, 3, 1]).save(flags["json"])
+        return 2.0
