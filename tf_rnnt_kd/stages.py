@@ -44,7 +44,7 @@ class Stage:
     @property
     def command(self) -> str:
         """As it is typed in a shell."""
-        return shlex.join(("python", "-m", *self.arguments))
+        return as_typed(self.arguments)
 
 
 class Runner:
@@ -74,9 +74,9 @@ class Runner:
         for index in range(count):
             stage = self._stages()[index]
             done = self._done.get(stage.key)
-            _say(f"\n[{index + 1}/{count}] {stage.title}")
+            say(f"\n[{index + 1}/{count}] {stage.title}")
             if done and done["command"] == stage.command and not stage.always:
-                _say(f"      done before, in {duration(done['seconds'])}")
+                say(f"      done before, in {duration(done['seconds'])}")
                 continue
             if not stage.always:
                 self._forget(self._stages()[index:])
@@ -85,7 +85,7 @@ class Runner:
             seconds = call(stage.arguments, name=stage.key)
             self._done[stage.key] = {"command": stage.command, "seconds": round(seconds, 1)}
             write_atomically(self._path, content=json.dumps(self._done, indent=1))
-            _say(f"      {duration(seconds)}, {duration(time.monotonic() - start)} in all")
+            say(f"      {duration(seconds)}, {duration(time.monotonic() - start)} in all")
 
     def _forget(self, stages: Sequence[Stage]) -> None:
         for stage in stages:
@@ -101,13 +101,18 @@ class Runner:
         write_atomically(self._workdir / "commands.jsonl", content="".join(lines))
 
 
+def as_typed(arguments: Sequence[str]) -> str:
+    """`python -m` with these arguments, for a shell."""
+    return shlex.join(("python", "-m", *arguments))
+
+
 def call(arguments: Sequence[str], *, name: str) -> float:
     """Runs `python -m` with these arguments to its end; returns the seconds that it took.
 
     Raises:
       StageError: it failed.
     """
-    _say(f"      {shlex.join(('python', '-m', *arguments))}\n")
+    say(f"      {as_typed(arguments)}\n")
     start = time.monotonic()
     # Without bytecode each stage would take ten times longer to import TensorFlow and Beam.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
@@ -160,6 +165,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """To the terminal, at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

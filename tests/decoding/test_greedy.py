@@ -3,32 +3,21 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from toy_transducer import ToyTransducer
 
 from tf_rnnt_kd.decoding import GreedySearch, greedy_decode
 
 WIDTH, SYMBOLS, BATCH, FRAMES = 6, 5, 4, 11
 
 
-class FakeTransducer:
-    """The interface that the search needs, over fixed numbers; the predictor sees the last two labels."""
+class FakeTransducer(ToyTransducer):
+    """With one symbol more, and numbers of its own."""
 
     def __init__(self, seed=0, blank_bias=1.0):
         random = np.random.default_rng(seed)
         self.embedding = random.normal(size=(2, SYMBOLS, WIDTH)).astype(np.float32)
         self.kernel = (1.5 * random.normal(size=(WIDTH, SYMBOLS))).astype(np.float32)
         self.bias = np.array([blank_bias, 0, 0, 0, 0], np.float32)
-
-    def predictor_start(self, batch_size):
-        return tf.zeros([batch_size, 2], tf.int32)
-
-    def predictor_project(self, context):
-        return tf.gather(self.embedding[0], context[:, 0]) + tf.gather(self.embedding[1], context[:, 1])
-
-    def predictor_advance(self, context, tokens):
-        return tf.stack([context[:, 1], tokens], axis=1)
-
-    def joint_logits(self, encoder_projection, predictor_projection):
-        return tf.tensordot(tf.tanh(encoder_projection + predictor_projection), self.kernel, 1) + self.bias
 
 
 def reference_decode(model, frames, max_symbols, blank_penalty=0.0):

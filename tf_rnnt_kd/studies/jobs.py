@@ -1,8 +1,9 @@
 """What a study is made of."""
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
+
+from tf_rnnt_kd.stages import as_typed
 
 
 class Undecided(Exception):
@@ -30,7 +31,7 @@ class Job:
     @property
     def command(self) -> str:
         """As it is typed in a shell."""
-        return shlex.join(("python", "-m", *self.arguments))
+        return as_typed(self.arguments)
 
 
 @dataclasses.dataclass(frozen=True)

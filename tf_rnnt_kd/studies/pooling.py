@@ -22,11 +22,16 @@ def pooled(results: Sequence[Result]) -> wer.ErrorCounts:
     return wer.ErrorCounts(*(np.sum([getattr(count, name) for count in counts], axis=0) for name in columns))
 
 
-def pooled_improvement(better: Sequence[Result], worse: Sequence[Result], *, seed: int = 0) -> float:
-    """Paired probability that one system makes fewer errors than another.
-
-    A bootstrap over utterances, each drawn with all its seeds. Of systems with different numbers of seeds as many are
-    taken as both have.
-    """
+def pooled_pair(better: Sequence[Result], worse: Sequence[Result]) -> tuple[wer.ErrorCounts, wer.ErrorCounts]:
+    """`pooled` of two systems, each of as many seeds as both have."""
     count = min(len(better), len(worse))
-    return wer.probability_of_improvement(pooled(better[:count]), baseline=pooled(worse[:count]), seed=seed)
+    return pooled(better[:count]), pooled(worse[:count])
+
+
+def pooled_improvement(better: Sequence[Result], worse: Sequence[Result], *, seed: int = 0) -> float:
+    """Paired probability that one system makes fewer errors than another, see `pooled_pair`.
+
+    A bootstrap over utterances, each drawn with all its seeds.
+    """
+    ours, theirs = pooled_pair(better, worse)
+    return wer.probability_of_improvement(ours, baseline=theirs, seed=seed)

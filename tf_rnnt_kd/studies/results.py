@@ -4,9 +4,8 @@ import statistics
 from typing import Any
 
 from tf_rnnt_kd.evaluation import wer
-from tf_rnnt_kd.evaluation.results import Result
 from tf_rnnt_kd.studies.plan import Study, dev_wer
-from tf_rnnt_kd.studies.pooling import pooled, pooled_improvement
+from tf_rnnt_kd.studies.pooling import pooled, pooled_pair
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
 _SURE = 0.95
@@ -31,12 +30,8 @@ def summarise(study: Study, *, split: str = "test", seed: int = 0) -> dict[str, 
     Raises:
       ValueError: systems were measured on different utterances.
     """
-    found = {
-        name: [
-            Result.load(path) for (system, where, _), path in study.results.items() if (system, where) == (name, split)
-        ]
-        for name in dict.fromkeys(system for system, where, _ in study.results if where == split)
-    }
+    names = dict.fromkeys(system for system, where, _ in study.results if where == split)
+    found = {name: study.measured(study.systems[name], split) for name in names}
     pools = {name: pooled(results) for name, results in found.items()}
     first = next(iter(found.values()))[0]
     return {
@@ -70,9 +65,8 @@ def _system(study, name, results, pool, seed):
 
 def _claim(claim, found, seed):
     better, worse = found[claim.better], found[claim.worse]
-    count = min(len(better), len(worse))  # systems of fewer seeds are compared over those that both have
-    pools = [pooled(results[:count]) for results in (better, worse)]
-    probability = pooled_improvement(better, worse, seed=seed)
+    pools = pooled_pair(better, worse)
+    probability = wer.probability_of_improvement(pools[0], baseline=pools[1], seed=seed)
     verdict = HOLDS if probability >= _SURE else FAILS if probability <= 1 - _SURE else OPEN
     rates = [wer.word_error_rate(pool) for pool in pools]
     return {
@@ -81,6 +75,6 @@ def _claim(claim, found, seed):
         "worse": claim.worse,
         "relative": 1.0 - rates[0] / rates[1] if rates[1] else None,
         "probability": probability,
-        "seeds_better": [sum(a.wer < b.wer for a, b in zip(better, worse, strict=False)), count],
+        "seeds_better": [sum(a.wer < b.wer for a, b in zip(better, worse, strict=False)), min(len(better), len(worse))],
         "verdict": verdict,
     }

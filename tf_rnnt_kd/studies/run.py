@@ -2,12 +2,11 @@
 
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from tf_rnnt_kd.stages import call, duration, write_atomically
+from tf_rnnt_kd.stages import call, duration, say, write_atomically
 from tf_rnnt_kd.studies.jobs import Job
 from tf_rnnt_kd.studies.plan import Study
 
@@ -41,8 +40,8 @@ class Runner:
             for index, job in enumerate(left):
                 guess = remaining(left[index:], finished=markers(study.workdir))
                 place = len(study.jobs) - len(left) + index + 1
-                _say(f"\n[{place}/{len(study.jobs)}{'+' if undecided else ''}] {job.title}")
-                _say(f"      {duration(time.monotonic() - start)} so far, {_about(guess, undecided=undecided)}")
+                say(f"\n[{place}/{len(study.jobs)}{'+' if undecided else ''}] {job.title}")
+                say(f"      {duration(time.monotonic() - start)} so far, {_about(guess, undecided=undecided)}")
                 Path(study.workdir, job.kind).mkdir(parents=True, exist_ok=True)
                 seconds = self._execute(job.arguments, name=job.key)
                 content = {"command": job.command, "seconds": round(seconds, 1), "size": job.size, "kind": job.kind}
@@ -85,8 +84,3 @@ def _about(seconds, *, undecided):
 
 def _marker(workdir, job):
     return Path(workdir, "done", f"{job.key}.json")
-
-
-def _say(line):
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
