@@ -21,11 +21,17 @@ class CommandLineError(ValueError):
     """One line for the user."""
 
 
-def start(body: Callable[[flags.FlagValues, list[str]], int | None], *, required: Mapping[str, str]) -> None:
+def start(
+    body: Callable[[flags.FlagValues, list[str]], int | None],
+    define_flags: command_line.DefineFlags,
+    *,
+    required: Mapping[str, str],
+) -> None:
     """As `tf_rnnt_kd.command_line.start`, with absl's flags and the arguments for Apache Beam given to `body`.
 
     Args:
         body: the program.
+        define_flags: defines its flags.
         required: {flag: what it is}, the flags that must be given.
     """
     # What Beam's Google Cloud modules say about themselves when they are imported, also to those who do not use them.
@@ -38,7 +44,9 @@ def start(body: Callable[[flags.FlagValues, list[str]], int | None], *, required
         except CommandLineError as error:
             sys.exit(command_line.fail(str(error), program=argv[0]))
 
-    command_line.start(lambda arguments: body(flags.FLAGS, arguments), takes_arguments=True, flags_parser=parser)
+    command_line.start(
+        lambda arguments: body(flags.FLAGS, arguments), define_flags, takes_arguments=True, flags_parser=parser
+    )
 
 
 def parse(argv: Sequence[str], *, values: flags.FlagValues, required: Mapping[str, str]) -> list[str]:

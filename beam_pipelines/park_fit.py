@@ -29,7 +29,7 @@ def fit_park_lines(labelled: str, *, split: str, output: str) -> dict[str, ParkL
     """
     info = DatasetInfo.load(labelled)
     if info.kind != DISTILLATION:
-        raise ValueError(f"--labelled={labelled} has no labels: make them with python -m beam_pipelines.pseudo_label")
+        raise ValueError(f"--records={labelled} has no labels: make them with python -m beam_pipelines.pseudo_label")
     points: dict[str, list[tuple[int, float]]] = collections.defaultdict(list)
     for path in info.shard_paths(labelled, split):
         for record in read_shard(path):
@@ -37,14 +37,14 @@ def fit_park_lines(labelled: str, *, split: str, output: str) -> dict[str, ParkL
             teacher = parse_example(record)["teacher/id"].bytes_list.value[0].decode()
             points[teacher].append((len(labels.tokens), labels.log_prob))
     if not points:
-        raise ValueError(f"--labelled={labelled} has no utterance in split {split}: label another one")
+        raise ValueError(f"--records={labelled} has no utterance in split {split}: label another one")
     lines = {}
     for teacher, of_teacher in sorted(points.items()):
         lengths, log_probs = zip(*of_teacher, strict=True)
         try:
             lines[teacher] = fit_line(log_probs, num_tokens=lengths)
         except ValueError as error:
-            raise ValueError(f"--labelled={labelled}, split {split}, teacher {teacher}: {error}") from error
+            raise ValueError(f"--records={labelled}, split {split}, teacher {teacher}: {error}") from error
     save_lines(lines, path=output, labelled=labelled, split=split)
     picture = f"{os.path.splitext(output)[0]}.png"  # noqa: PTH122 (a path may lie in a bucket)
     with tf.io.gfile.GFile(picture, "wb") as file:

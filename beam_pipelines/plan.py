@@ -53,7 +53,9 @@ def run(values: flags.FlagValues, arguments: list[str]) -> None:
         )
         for wanted in hours
     ]
-    sys.stdout.write(_json(measured, plans) if values.json else "\n".join(describe(measured, plans)) + "\n")
+    if values.json:
+        pathlib.Path(values.json).write_text(_json(measured, plans), encoding="utf-8")
+    sys.stdout.write("\n".join(describe(measured, plans)) + "\n")
 
 
 def measure(arguments: Sequence[str], *, sample_minutes: float) -> Measurement:
@@ -152,9 +154,13 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("memory_gb_per_worker", None, "For GB-hours; the measured peak by default.", **add)
     flags.DEFINE_float("price_per_worker_hour", None, "In any currency; without it no price is named.", **add)
     flags.DEFINE_string("measurement", None, "File to keep the measurement in, and to take it from.", **add)
-    flags.DEFINE_bool("json", False, "Prints everything as JSON.", **add)
+    flags.DEFINE_string("json", None, "A file for all figures.", **add)
+
+
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(run, define_flags, required=_REQUIRED)
 
 
 if __name__ == "__main__":
-    define_flags(flags.FLAGS)
-    command_line.start(run, required=_REQUIRED)
+    main()

@@ -19,8 +19,8 @@ from absl import flags
 from beam_pipelines import command_line
 
 _REQUIRED = {
-    "input": "Folder of the corpus, a manifest or a pattern, may be repeated",
-    "output": "Folder for the records",
+    "input": "Folder of the corpus, a manifest or a pattern.",
+    "output": "Folder for the records.",
 }
 
 
@@ -89,40 +89,47 @@ def _range(given: list[str]) -> tuple[float, float]:
     return least, longest
 
 
-def define_flags() -> None:
+def define_flags(values: flags.FlagValues) -> None:
     """Not at import, so that programs which import this module keep their own flags."""
-    flags.DEFINE_multi_string("input", None, _REQUIRED["input"])
-    flags.DEFINE_string("output", None, _REQUIRED["output"])
+    add = {"flag_values": values}
+    flags.DEFINE_multi_string("input", None, _REQUIRED["input"], **add)
+    flags.DEFINE_string("output", None, _REQUIRED["output"], **add)
     flags.DEFINE_enum(
         "format",
         "auto",
         ["auto", "librispeech", "libri_light", "nemo", "kaldi", "common_voice", "audio", "records"],
-        "Of the input.",
+        "Of the input.", **add
     )
-    flags.DEFINE_list("splits", [], "Splits to take, with commas; all of them by default.")
-    flags.DEFINE_bool("dry_run", False, "Only say what would be read.")
-    flags.DEFINE_integer("num_shards", 4, "Files per split.")
-    flags.DEFINE_float("min_seconds", 0.1, "Refuse shorter utterances.")
-    flags.DEFINE_float("max_seconds", None, "Refuse longer utterances.")
+    flags.DEFINE_list("splits", [], "Splits to take, with commas; all of them by default.", **add)
+    flags.DEFINE_bool("dry_run", False, "Only say what would be read.", **add)
+    flags.DEFINE_integer("num_shards", 4, "Files per split.", **add)
+    flags.DEFINE_float("min_seconds", 0.1, "Refuse shorter utterances.", **add)
+    flags.DEFINE_float("max_seconds", None, "Refuse longer utterances.", **add)
     flags.DEFINE_string(
         "text_profile",
         None,
         "Transcripts: upper case (upper), also without punctuation (words), as is (verbatim), in the letters of a "
         "language (en, de, ...), or in those of each utterance's own (by_domain). By default upper, and as is those of "
-        "records.",
+        "records.", **add
     )
     flags.DEFINE_enum(
         "segment",
         "auto",
         ["auto", "never", "always"],
-        "Cut unlabelled audio in its pauses: where it is too long, never, always.",
+        "Cut unlabelled audio in its pauses: where it is too long, never, always.", **add
     )
-    flags.DEFINE_list("segment_seconds", ["2", "30"], "MIN,MAX: lengths of what is cut.")
-    flags.DEFINE_float("level_dbfs", None, "Bring all utterances to this level of active speech, as -26.")
-    flags.DEFINE_bool("keep_duplicates", False, "Keep the same audio in more than one place.")
-    flags.DEFINE_integer("decoder_processes", None, "Per worker; 0: the worker itself. One per core by default.")
+    flags.DEFINE_list("segment_seconds", ["2", "30"], "MIN,MAX: lengths of what is cut.", **add)
+    flags.DEFINE_float("level_dbfs", None, "Bring all utterances to this level of active speech, as -26.", **add)
+    flags.DEFINE_bool("keep_duplicates", False, "Keep the same audio in more than one place.", **add)
+    flags.DEFINE_integer(
+        "decoder_processes", None, "Per worker; 0: the worker itself. One per core by default.", **add
+    )
+
+
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(run, define_flags, required=_REQUIRED)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(run, required={name: f"{meaning}; see --help" for name, meaning in _REQUIRED.items()})
+    main()

@@ -24,6 +24,7 @@ import sys
 from absl import flags
 
 from beam_pipelines import command_line
+from tf_rnnt_kd.command_line import require_paths
 
 _REQUIRED = {
     "records": "Folder of utterance records, from python -m beam_pipelines.prepare_corpus.",
@@ -48,6 +49,7 @@ _THRESHOLDS = {
 
 def run(values: flags.FlagValues, beam_arguments: list[str]) -> None:
     """The job; every ValueError is one line for the user."""
+    require_paths(values, ("records", "tokenizer"))
     # TensorFlow and Beam take seconds to import: not before the flags are known to be right.
     from beam_pipelines.labelling import pseudo_label, try_filters
     from beam_pipelines.transforms import progress
@@ -133,6 +135,10 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("dry_run", False, "Only show what filters would keep, in OUTPUT/dry_run.", **add)
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(run, define_flags, required=_REQUIRED)
+
+
 if __name__ == "__main__":
-    define_flags(flags.FLAGS)
-    command_line.start(run, required=_REQUIRED)
+    main()

@@ -1,7 +1,7 @@
 """How much later a student names the words than its teacher: the `shift` that soft targets on lattice nodes need.
 
-    python -m benchmarks.alignment_lag --teacher=demo_run/teacher --student=demo_run/student-labeled \\
-        --records=demo_run/records:dev
+    python -m benchmarks.alignment_lag --teacher_workdir=demo_run/teacher --student_workdir=demo_run/student-labeled \\
+        --records=demo_run/records --split=dev
 
 Both models align the reference transcripts (Viterbi over their own lattices); printed are mean, median and histogram of
 the student's frame minus the teacher's, per token. Choose `config.losses.collapsed.shift` near the median.
@@ -14,9 +14,15 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("teacher", None, "Workdir of a training.")
-flags.DEFINE_string("student", None, "Workdir of another with the same tokenizer and frame rate.")
-flags.DEFINE_string("records", None, "Labelled records, DIR:split.")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("teacher_workdir", None, "Workdir of a training.", **add)
+    flags.DEFINE_string("student_workdir", None, "Workdir of another with the same tokenizer and frame rate.", **add)
+    flags.DEFINE_string("records", None, "Labelled records.", **add)
+    flags.DEFINE_string("split", "dev", "Their split.", **add)
 
 
 def token_frames(workdir, source):
@@ -44,13 +50,13 @@ def token_frames(workdir, source):
 
 
 def main() -> None:
-    command_line.require(FLAGS, ("teacher", "student", "records"))
+    command_line.require(FLAGS, ("teacher_workdir", "student_workdir", "records"))
     import numpy as np
 
     from tf_rnnt_kd.records.reader import Source
 
-    source = Source.parse(FLAGS.records)
-    teacher, student = token_frames(FLAGS.teacher, source), token_frames(FLAGS.student, source)
+    source = Source(FLAGS.records, FLAGS.split)
+    teacher, student = token_frames(FLAGS.teacher_workdir, source), token_frames(FLAGS.student_workdir, source)
     lags = np.concatenate([student[name] - teacher[name] for name in teacher])
     sys.stdout.write(f"{len(lags)} tokens: mean {lags.mean():.2f}, median {np.median(lags):g} frames later\n")
     for lag, count in zip(*np.unique(lags, return_counts=True), strict=True):
@@ -58,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command_line.start(main)
+    command_line.start(main, define_flags)

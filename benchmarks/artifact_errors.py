@@ -1,6 +1,6 @@
 """What each artifact of the pseudo-labelling pipeline weighs, and what it costs the losses that read it:
 
-    python -m benchmarks.artifact_errors --teacher=run/teacher_model --records=run/records:dev --markdown
+    python -m benchmarks.artifact_errors --teacher=run/teacher_model --records=run/records --split=dev --markdown
 
 Utterances are labelled by a SavedModel. Every artifact, in every precision, is written as features of a record and read
 back. Losses are computed from that and from the live teacher, for a student that has the teacher's joint and its
@@ -11,13 +11,12 @@ between the distributions of live and stored teacher, mean over the nodes that a
 """
 
 import hashlib
-import json
 import sys
-from pathlib import Path
 
 import numpy as np
 from absl import flags
 
+from benchmarks import outputs
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
@@ -170,7 +169,7 @@ def main():
     from tf_rnnt_kd.text import Tokenizer
 
     cases = cases_of(
-        FLAGS.teacher, Source.parse(FLAGS.records), utterances=FLAGS.utterances, max_seconds=FLAGS.max_seconds,
+        FLAGS.teacher, Source(FLAGS.records, FLAGS.split), utterances=FLAGS.utterances, max_seconds=FLAGS.max_seconds,
         noise=FLAGS.noise, tokenizer=Tokenizer.load(FLAGS.tokenizer) if FLAGS.tokenizer else None,
     )  # fmt: skip
     figures = []
@@ -187,9 +186,8 @@ def main():
     }
     sys.stdout.write(", ".join(f"{name} {value:g}" for name, value in about.items()) + "\n\n")
     sys.stdout.write("\n".join(tables(figures, markdown=FLAGS.markdown)))
-    if FLAGS.json:
-        content = {"about": about, "figures": [{"artifact": a, "name": n, **found} for a, n, found in figures]}
-        Path(FLAGS.json).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    rows = [{"artifact": artifact, "name": name, **found} for artifact, name, found in figures]
+    outputs.keep({"about": about, "figures": rows})
 
 
 def _integers(flag):
@@ -199,20 +197,24 @@ def _integers(flag):
         raise ValueError(f"--{flag}={','.join(FLAGS[flag].value)}: give integers, with commas") from None
 
 
-def define_flags() -> None:
-    """Not at import: tests import several benchmarks."""
-    flags.DEFINE_string("teacher", None, "SavedModel of python -m tf_rnnt_kd.export.")
-    flags.DEFINE_string("records", None, "Utterance records, DIR:split.")
-    flags.DEFINE_string("tokenizer", None, "The teacher's; labels are then the records' transcripts, not hypotheses.")
-    flags.DEFINE_integer("utterances", 40, "How many of them, the first of the split.", lower_bound=1)
-    flags.DEFINE_float("max_seconds", 20.0, "Longer ones are passed over.")
-    flags.DEFINE_float("noise", 0.3, "Of the student, in standard deviations of what it is added to.")
-    flags.DEFINE_list("bands", ["5", "10", "20"], "Label positions per frame.")
-    flags.DEFINE_list("top_k", ["4", "8", "16"], "Numbers of symbols; those above the vocabulary's size are left out.")
-    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
-    flags.DEFINE_string("json", None, "A file for all figures.")
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("teacher", None, "SavedModel of python -m tf_rnnt_kd.export.", **add)
+    flags.DEFINE_string("records", None, "Utterance records.", **add)
+    flags.DEFINE_string("split", "dev", "Their split.", **add)
+    flags.DEFINE_string(
+        "tokenizer", None, "The teacher's; labels are then the records' transcripts, not hypotheses.", **add
+    )
+    flags.DEFINE_integer("utterances", 40, "How many of them, the first of the split.", lower_bound=1, **add)
+    flags.DEFINE_float("max_seconds", 20.0, "Longer ones are passed over.", **add)
+    flags.DEFINE_float("noise", 0.3, "Of the student, in standard deviations of what it is added to.", **add)
+    flags.DEFINE_list("bands", ["5", "10", "20"], "Label positions per frame.", **add)
+    flags.DEFINE_list(
+        "top_k", ["4", "8", "16"], "Numbers of symbols; those above the vocabulary's size are left out.", **add
+    )
+    outputs.define_flags(values)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(main)
+    command_line.start(main, define_flags)

@@ -67,15 +67,15 @@ def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def define_flags() -> None:
-    """Not at import: tests import several benchmarks."""
-    flags.DEFINE_string("output", None, "A new folder for the inputs, and for the records made of them.")
-    flags.DEFINE_integer("count", 10000, "Bad inputs.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Of all random choices.", lower_bound=0)
-    flags.DEFINE_bool("run", False, "Prepares a corpus of them and checks what becomes of them.")
-    flags.DEFINE_integer("decoder_processes", None, "That decode; one per core by default.", lower_bound=0)
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("output", None, "A new folder for the inputs, and for the records made of them.", **add)
+    flags.DEFINE_integer("count", 10000, "Bad inputs.", lower_bound=1, **add)
+    flags.DEFINE_integer("seed", 0, "Of all random choices.", lower_bound=0, **add)
+    flags.DEFINE_bool("run", False, "Prepares a corpus of them and checks what becomes of them.", **add)
+    flags.DEFINE_integer("decoder_processes", None, "That decode; one per core by default.", lower_bound=0, **add)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(main)
+    command_line.start(main, define_flags)

@@ -1,6 +1,6 @@
 """What the input of a training costs, stage by stage, against what the training step consumes:
 
-    python -m benchmarks.input_pipeline --seconds=10 --batch=8 --steps=3
+    python -m benchmarks.input_pipeline --seconds=10 --batch_size=8 --steps=3
 
 Records of noise with transcripts, with and without stored lattices, are made in a temporary folder. For each stage it
 prints CPU time per utterance (of all threads, the stages before it taken off) and for whole pipelines utterances per
@@ -155,13 +155,13 @@ def main():
     frames = round(100 * FLAGS.seconds)
     # A little longer than the utterances, and than these at a tenth less speed.
     lengths, labels = (frames + 16, round(frames * 1.2) + 16), 16 + round(10 * FLAGS.seconds)
-    buckets = [reader.Bucket(length, labels, FLAGS.batch) for length in lengths]
-    with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder:
+    buckets = [reader.Bucket(length, labels, FLAGS.batch_size) for length in lengths]
+    with tempfile.TemporaryDirectory(dir=FLAGS.workdir) as folder:
         sources = make_records(folder, utterances=FLAGS.utterances, seconds=FLAGS.seconds, tokenizer=tokenizer)
         stages = time_stages(sources, tokenizer=tokenizer, frontend=frontend, buckets=buckets, count=FLAGS.count)
         taken, parameters = time_step(
             sources["plain"], tokenizer=tokenizer, frontend=frontend, preset=FLAGS.preset,
-            batch_frames=FLAGS.batch * (frames + 16), steps=FLAGS.steps,
+            batch_frames=FLAGS.batch_size * (frames + 16), steps=FLAGS.steps,
         )
     lines, good = report(stages, taken, label=f"{FLAGS.preset} ({parameters:.1f} M parameters)")
     sys.stdout.write("\n".join([f"{measure.processor()}, {os.cpu_count()} cores", *lines]) + "\n")
@@ -186,17 +186,17 @@ def report(stages, taken, *, label):
     return lines, good
 
 
-def define_flags():
+def define_flags(values: flags.FlagValues) -> None:
     """Not at import, so that programs which import this module keep their own flags."""
-    flags.DEFINE_float("seconds", 10.0, "Length of an utterance.", lower_bound=0.5)
-    flags.DEFINE_integer("batch", 8, "Utterances in a batch.", lower_bound=1)
-    flags.DEFINE_integer("utterances", 64, "Different utterances.", lower_bound=8)
-    flags.DEFINE_integer("count", 200, "Utterances that each stage is timed with, three times.", lower_bound=1)
-    flags.DEFINE_integer("steps", 3, "Training steps that are timed.", lower_bound=1)
-    flags.DEFINE_string("preset", "conformer_s", "The model, see tf_rnnt_kd.models.presets.")
-    flags.DEFINE_string("folder", None, "Where to write records; a temporary folder by default.")
+    add = {"flag_values": values}
+    flags.DEFINE_float("seconds", 10.0, "Length of an utterance.", lower_bound=0.5, **add)
+    flags.DEFINE_integer("batch_size", 8, "Utterances in a batch.", lower_bound=1, **add)
+    flags.DEFINE_integer("utterances", 64, "Different utterances.", lower_bound=8, **add)
+    flags.DEFINE_integer("count", 200, "Utterances that each stage is timed with, three times.", lower_bound=1, **add)
+    flags.DEFINE_integer("steps", 3, "Training steps that are timed.", lower_bound=1, **add)
+    flags.DEFINE_string("preset", "conformer_s", "The model, see tf_rnnt_kd.models.presets.", **add)
+    flags.DEFINE_string("workdir", None, "Where to write records; a temporary folder by default.", **add)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(main)
+    command_line.start(main, define_flags)

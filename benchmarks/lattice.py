@@ -11,32 +11,39 @@ large shape only. A line per row goes to stderr. Ends with status 1 if a bar is 
 """
 
 import importlib.metadata
-import json
 import sys
 from pathlib import Path
 
 from absl import flags
 
-from benchmarks import lattice_growth, lattice_shape, lattice_table, measure
+from benchmarks import lattice_growth, lattice_shape, lattice_table, measure, outputs
 from benchmarks.lattice_inputs import SHAPES
 from benchmarks.lattice_rows import ROWS
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("shape", ["large"], f"Of {', '.join(f'{name} ({shape})' for name, shape in SHAPES.items())}.")
-flags.DEFINE_list("bars", list("1234567"), "Which bars.")
-flags.DEFINE_list("rows", [], "Only these rows of theirs, see --list; all if empty.")
-flags.DEFINE_integer("repetitions", 5, "How often each call is timed.", lower_bound=1)
-flags.DEFINE_enum(
-    "mode", "graph", ["graph", "xla", "eager"], "A tf.function, one that XLA compiles as a whole, or neither."
-)
-flags.DEFINE_list(
-    "exact", list("12345"), "Bars whose gradients are compared with float64 NumPy, the longest part at the large shape."
-)
-flags.DEFINE_string("json", None, "A file for all figures.")
-flags.DEFINE_bool("markdown", False, "Prints the table in Markdown.")
-flags.DEFINE_string("plot", None, "A PNG for the picture of how the cost grows (bar 7, the first shape).")
-flags.DEFINE_bool("list", False, "Prints the rows and their bars, and ends.")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_list(
+        "shape", ["large"], f"Of {', '.join(f'{name} ({shape})' for name, shape in SHAPES.items())}.", **add
+    )
+    flags.DEFINE_list("bars", list("1234567"), "Which bars.", **add)
+    flags.DEFINE_list("rows", [], "Only these rows of theirs, see --list; all if empty.", **add)
+    flags.DEFINE_integer("repetitions", 5, "How often each call is timed.", lower_bound=1, **add)
+    flags.DEFINE_enum(
+        "mode", "graph", ["graph", "xla", "eager"], "A tf.function, one that XLA compiles as a whole, or neither.",
+        **add,
+    )
+    flags.DEFINE_list(
+        "exact", list("12345"), "Bars whose gradients are compared with float64 NumPy: slow at the large shape.",
+        **add,
+    )
+    outputs.define_flags(values)
+    flags.DEFINE_string("plot", None, "A PNG for the picture of how the cost grows (bar 7, the first shape).", **add)
+    flags.DEFINE_bool("list", False, "Prints the rows and their bars, and ends.", **add)
 
 
 def main():
@@ -57,9 +64,8 @@ def main():
 
     def report(line, figures):
         sys.stderr.write(line + "\n")
-        if FLAGS.json:  # after every row: a long run that is stopped has given something
-            so_far = {"about": about, "shapes": shapes | {name: figures}}
-            Path(FLAGS.json).write_text(json.dumps(so_far, indent=1), encoding="utf-8")
+        # After every row: a long run that is stopped has given something.
+        outputs.keep({"about": about, "shapes": shapes | {name: figures}})
 
     for name in FLAGS.shape:
         shapes[name] = lattice_shape.measured(name, report=report, **options)
@@ -80,4 +86,4 @@ def _check(flag, given, known):
 
 
 if __name__ == "__main__":
-    command_line.start(main)
+    command_line.start(main, define_flags)

@@ -19,14 +19,18 @@ import numpy as np
 from absl import app, flags
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("dump", None, "A folder to write.")
-flags.DEFINE_string("run", None, "A folder that --dump wrote.")
-flags.DEFINE_string("shape", "medium", "Of benchmarks/lattice_inputs.py.")
-flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of encoder, predictor, kernel and bias.")
-flags.DEFINE_bool("peaked", False, "Logits x 8.")
-flags.DEFINE_integer("repetitions", 10, "How often a call is timed.", lower_bound=1)
-
 _PROGRAM, _ARRAYS, _META = "program.hlo.pb", "arrays.npz", "meta.json"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("dump", None, "A folder to write.", **add)
+    flags.DEFINE_string("run", None, "A folder that --dump wrote.", **add)
+    flags.DEFINE_string("shape", "medium", "Of benchmarks/lattice_inputs.py.", **add)
+    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of encoder, predictor, kernel and bias.", **add)
+    flags.DEFINE_bool("peaked", False, "Logits x 8.", **add)
+    flags.DEFINE_integer("repetitions", 10, "How often a call is timed.", lower_bound=1, **add)
 
 
 def dump(folder, *, shape, dtype="float32", peaked=False):
@@ -159,7 +163,7 @@ def _temporary_share(program, shape):
 
 def main(argv):
     if len(argv) > 1 or (FLAGS.dump is None) == (FLAGS.run is None):
-        raise app.UsageError("give --dump=DIR or --run=DIR and nothing else but flags")
+        raise app.UsageError("give one of --dump=DIR and --run=DIR, and nothing else but flags")
     if FLAGS.run:
         found = run(Path(FLAGS.run), repetitions=FLAGS.repetitions)
         sys.stdout.write(json.dumps(found, indent=1) + "\n")
@@ -172,4 +176,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    define_flags(FLAGS)  # and not our command_line: this file also runs where nothing else of the project is
     app.run(main)

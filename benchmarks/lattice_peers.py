@@ -11,33 +11,36 @@ them cast to float32.
 """
 
 import importlib.util
-import json
 import sys
 import time
-from pathlib import Path
 
 from absl import flags
 
-from benchmarks import lattice_exact, lattice_inputs, measure
+from benchmarks import lattice_exact, lattice_inputs, measure, outputs
 from benchmarks.lattice_inputs import SHAPES, Shape
 from benchmarks.torch_peers import PEERS as TORCH_PEERS
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("shape", ["medium"], f"Of {', '.join(SHAPES)}.")
-flags.DEFINE_list("peers", [], "Only these; all if empty.")
-flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "Where the torch peers run; the TensorFlow rows run on cpu only.")
-flags.DEFINE_list("dtype", ["float32"], "float32, bfloat16: of the joint, for the torch peers.")
-flags.DEFINE_bool("peaked", False, "Logits x 8.")
-flags.DEFINE_integer("repetitions", 5, "How often each call is timed.", lower_bound=1)
-flags.DEFINE_string("json", None, "A file for all figures.")
-flags.DEFINE_bool("markdown", False, "Prints the table in Markdown.")
-
 TENSORFLOW_ROWS = {
     "this project": "lattice.node_log_probs and losses.rnnt",
     "tensorflow scan": "dense log-softmax and a tf.scan under XLA, as a plain TensorFlow implementation has it",
 }
 _HEADER = ("peer", "device", "dtype", "x its floor", "floor s", "memory, first call", "memory, later", "loss differs")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_list("shape", ["medium"], f"Of {', '.join(SHAPES)}.", **add)
+    flags.DEFINE_list("peers", [], "Only these; all if empty.", **add)
+    flags.DEFINE_enum(
+        "device", "cpu", ["cpu", "cuda"], "Where the torch peers run; the TensorFlow rows run on cpu only.", **add
+    )
+    flags.DEFINE_list("dtype", ["float32"], "float32, bfloat16: of the joint, for the torch peers.", **add)
+    flags.DEFINE_bool("peaked", False, "Logits x 8.", **add)
+    flags.DEFINE_integer("repetitions", 5, "How often each call is timed.", lower_bound=1, **add)
+    outputs.define_flags(values)
 
 
 def installed():
@@ -86,8 +89,7 @@ def main():
     for shape in FLAGS.shape:
         for dtype in FLAGS.dtype:
             results += [_measured(name, shape, dtype) for name in names if dtype == "float32" or name in TORCH_PEERS]
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps({"rows": results, "missing": missing}, indent=1), encoding="utf-8")
+    outputs.keep({"rows": results, "missing": missing})
     from benchmarks.lattice_table import render
 
     for shape in FLAGS.shape:
@@ -161,4 +163,4 @@ def _found(module):
 
 
 if __name__ == "__main__":
-    command_line.start(main)
+    command_line.start(main, define_flags)

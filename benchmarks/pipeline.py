@@ -15,15 +15,13 @@ a worker pays once, are not in it (they are printed). Bar 1 is in CPU time of on
 time: it needs a machine with two cores that do nothing else. Ends with status 1 if a bar is missed.
 """
 
-import json
 import os
-import pathlib
 import sys
 import tempfile
 
 from absl import flags
 
-from benchmarks import measure, pipeline_inputs
+from benchmarks import measure, outputs, pipeline_inputs
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
@@ -127,22 +125,23 @@ def main():
             good &= passed(bar, found["ratio"])
             sys.stdout.write(line(bar, found["ratio"], text) + "\n")
             sys.stdout.flush()
-            if FLAGS.json:
-                about = {"processor": measure.processor(), "cores": os.cpu_count(), **sizes}
-                pathlib.Path(FLAGS.json).write_text(json.dumps({"about": about, "bars": figures}, indent=1))
+            about = {"processor": measure.processor(), "cores": os.cpu_count(), **sizes}
+            outputs.keep({"about": about, "bars": figures})
     return int(not good)
 
 
-def define_flags():
+def define_flags(values: flags.FlagValues) -> None:
     """Not at import, so that programs which import this module keep their own flags."""
-    flags.DEFINE_list("bars", list("123"), "Which bars.")
-    flags.DEFINE_integer("repetitions", 3, "How often each run is timed.", lower_bound=1)
-    flags.DEFINE_integer("utterances", 64, "Of a short run for bars 1 and 2, of 8 seconds on average.", lower_bound=32)
-    flags.DEFINE_integer("memory_utterances", 192, "Of the smaller run for bar 3.", lower_bound=32)
-    flags.DEFINE_enum("model", "conformer_s", sorted(pipeline_inputs.MODELS), "The teacher of bars 1 and 2.")
-    flags.DEFINE_string("json", None, "A file for all figures.")
+    add = {"flag_values": values}
+    flags.DEFINE_list("bars", list("123"), "Which bars.", **add)
+    flags.DEFINE_integer("repetitions", 3, "How often each run is timed.", lower_bound=1, **add)
+    flags.DEFINE_integer(
+        "utterances", 64, "Of a short run for bars 1 and 2, of 8 seconds on average.", lower_bound=32, **add
+    )
+    flags.DEFINE_integer("memory_utterances", 192, "Of the smaller run for bar 3.", lower_bound=32, **add)
+    flags.DEFINE_enum("model", "conformer_s", sorted(pipeline_inputs.MODELS), "The teacher of bars 1 and 2.", **add)
+    outputs.define_flags(values, markdown=False)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(main)
+    command_line.start(main, define_flags)

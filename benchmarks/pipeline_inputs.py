@@ -11,7 +11,6 @@ SPLIT = "pool"
 MODELS = {"conformer_s": (144, 16, 4), "light": (16, 1, 2)}
 _MEL_BINS = 40
 _SECONDS = (4.0, 6.5, 9.0, 11.5)
-_NUM_SYMBOLS = 30
 
 
 def save_teacher(folder, *, model):

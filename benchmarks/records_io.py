@@ -77,20 +77,20 @@ def report(found):
 def main():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sizes = {name: FLAGS[name].value for name in ("megabytes", "kilobytes", "repetitions")}
-    with tempfile.TemporaryDirectory(dir=FLAGS.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=FLAGS.workdir) as folder:
         lines, good = report(measured(folder, **sizes))
     sys.stdout.write("\n".join(lines) + "\n")
     return int(not good)
 
 
-def define_flags():
+def define_flags(values: flags.FlagValues) -> None:
     """Not at import, so that programs which import this module keep their own flags."""
-    flags.DEFINE_integer("megabytes", 400, "Size of the shard.", lower_bound=1)
-    flags.DEFINE_integer("kilobytes", 256, "Size of a record: 8 seconds of audio are 256.", lower_bound=1)
-    flags.DEFINE_integer("repetitions", 7, "How often each is timed.", lower_bound=1)
-    flags.DEFINE_string("folder", None, "Where to write; a temporary folder by default.")
+    add = {"flag_values": values}
+    flags.DEFINE_integer("megabytes", 400, "Size of the shard.", lower_bound=1, **add)
+    flags.DEFINE_integer("kilobytes", 256, "Size of a record: 8 seconds of audio are 256.", lower_bound=1, **add)
+    flags.DEFINE_integer("repetitions", 7, "How often each is timed.", lower_bound=1, **add)
+    flags.DEFINE_string("workdir", None, "Where to write; a temporary folder by default.", **add)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(main)
+    command_line.start(main, define_flags)

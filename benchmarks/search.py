@@ -1,7 +1,7 @@
 """Beam searches compared: how good is what they find, and what do they cost beside greedy search?
 
     python -m benchmarks.search                                        # random and briefly trained joints
-    python -m benchmarks.search --workdir=run/student --records=run/records:dev
+    python -m benchmarks.search --workdir=run/student --records=run/records --split=dev
 
 On one thread; CPU time in turn with greedy search, medians. Printed for each search and beam: cost over greedy; mean
 log P(best | audio), exact, below that of the best that any of them found (nats per utterance); share of utterances in
@@ -102,16 +102,16 @@ def main():
     measure.one_thread_tensorflow()
     from benchmarks import search_lattices
 
-    sizes = {name: FLAGS[name].value for name in ("batch", "frames", "vocab", "width")}
+    sizes = {"batch": FLAGS.batch_size, "frames": FLAGS.frames, "vocab": FLAGS.vocab_size, "width": FLAGS.width}
     kinds = {
         "random joint": lambda: search_lattices.random_lattices(**sizes),
         "trained joint": lambda: search_lattices.trained_lattices(**sizes, steps=FLAGS.steps),
     }
     if FLAGS.workdir:
-        command_line.require(FLAGS, {"records=DIR:split": "labelled records for --workdir"})
+        command_line.require(FLAGS, {"records=DIR": "labelled records for --workdir"})
         kinds = {
             FLAGS.workdir: lambda: search_lattices.lattices_of_training(
-                FLAGS.workdir, records=FLAGS.records, batch=FLAGS.batch
+                FLAGS.workdir, records=f"{FLAGS.records}:{FLAGS.split}", batch=FLAGS.batch_size
             )
         }
     for title, make in kinds.items():
@@ -123,20 +123,23 @@ def main():
         sys.stdout.flush()
 
 
-def define_flags():
+def define_flags(values: flags.FlagValues) -> None:
     """Not at import, so that programs which import this module keep their own flags."""
-    flags.DEFINE_integer("batch", 16, "Utterances at once.", lower_bound=1)
-    flags.DEFINE_integer("frames", 60, "Frames of the longest.", lower_bound=4)
-    flags.DEFINE_integer("vocab", 128, "Symbols, the blank included.", lower_bound=8)
-    flags.DEFINE_integer("width", 128, "Of the joint.", lower_bound=1)
-    flags.DEFINE_integer("steps", 400, "Of training.", lower_bound=1)
-    flags.DEFINE_list("beams", ["4", "8"], "Widths to compare.")
-    flags.DEFINE_integer("reference_beam", 24, "Width of the search that only looks for the best.", lower_bound=1)
-    flags.DEFINE_integer("repetitions", 5, "How often each is timed.", lower_bound=1)
-    flags.DEFINE_string("workdir", None, "A training instead of the made-up joints.")
-    flags.DEFINE_string("records", None, "Labelled records for it, DIR:split.")
+    add = {"flag_values": values}
+    flags.DEFINE_integer("batch_size", 16, "Utterances at once.", lower_bound=1, **add)
+    flags.DEFINE_integer("frames", 60, "Frames of the longest.", lower_bound=4, **add)
+    flags.DEFINE_integer("vocab_size", 128, "Symbols, the blank included.", lower_bound=8, **add)
+    flags.DEFINE_integer("width", 128, "Of the joint.", lower_bound=1, **add)
+    flags.DEFINE_integer("steps", 400, "Of training.", lower_bound=1, **add)
+    flags.DEFINE_list("beams", ["4", "8"], "Widths to compare.", **add)
+    flags.DEFINE_integer(
+        "reference_beam", 24, "Width of the search that only looks for the best.", lower_bound=1, **add
+    )
+    flags.DEFINE_integer("repetitions", 5, "How often each is timed.", lower_bound=1, **add)
+    flags.DEFINE_string("workdir", None, "A training instead of the made-up joints.", **add)
+    flags.DEFINE_string("records", None, "Labelled records for it.", **add)
+    flags.DEFINE_string("split", "dev", "Their split.", **add)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(main)
+    command_line.start(main, define_flags)

@@ -14,7 +14,6 @@ Latency is from the end of a chunk, as the microphone gives it, to its answer.
 
 import asyncio
 import contextlib
-import json
 import os
 import pathlib
 import re
@@ -28,6 +27,7 @@ import urllib.request
 
 from absl import flags
 
+from benchmarks import outputs
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
@@ -167,18 +167,19 @@ def measure(model, audio, *, streams, sessions, minutes, most, disturb, server_a
     }  # fmt: skip
 
 
-def define_flags():
-    """Here and not when imported, because tests import this module."""
-    flags.DEFINE_string("model", None, "An exported model that streams.")
-    flags.DEFINE_string("audio", None, "Folder of audio files.")
-    flags.DEFINE_integer("streams", 32, "At once.", lower_bound=1)
-    flags.DEFINE_integer("sessions", None, "Of them by WebSocket; half if not given.", lower_bound=0)
-    flags.DEFINE_float("minutes", 10.0, "How long.", lower_bound=0.01)
-    flags.DEFINE_integer("utterances", 64, "Files that are used, at most.", lower_bound=1)
-    flags.DEFINE_bool("disturb", True, "Whether others misbehave meanwhile.")
-    flags.DEFINE_multi_string("server", [], "A flag of the server, such as --server=--max_batch=1.")
-    flags.DEFINE_string("json", None, "File for the report.")
-    flags.DEFINE_bool("costs", False, "Only measure a step of 1 to 32 rows, on one thread.")
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("model", None, "An exported model that streams.", **add)
+    flags.DEFINE_string("audio", None, "Folder of audio files.", **add)
+    flags.DEFINE_integer("streams", 32, "At once.", lower_bound=1, **add)
+    flags.DEFINE_integer("sessions", None, "Of them by WebSocket; half if not given.", lower_bound=0, **add)
+    flags.DEFINE_float("minutes", 10.0, "How long.", lower_bound=0.01, **add)
+    flags.DEFINE_integer("utterances", 64, "Files that are used, at most.", lower_bound=1, **add)
+    flags.DEFINE_bool("disturb", True, "Whether others misbehave meanwhile.", **add)
+    flags.DEFINE_multi_string("server_flag", [], "Passed on to it, such as --server_flag=--max_batch_size=1.", **add)
+    outputs.define_flags(values, markdown=False)
+    flags.DEFINE_bool("costs", False, "Only measure a step of 1 to 32 rows, on one thread.", **add)
 
 
 def _main():
@@ -193,16 +194,14 @@ def _main():
     sessions = FLAGS.streams // 2 if FLAGS.sessions is None else FLAGS.sessions
     report = measure(
         FLAGS.model, FLAGS.audio, streams=FLAGS.streams, sessions=sessions, minutes=FLAGS.minutes,
-        most=FLAGS.utterances, disturb=FLAGS.disturb, server_arguments=FLAGS.server,
+        most=FLAGS.utterances, disturb=FLAGS.disturb, server_arguments=FLAGS.server_flag,
     )  # fmt: skip
     sys.stdout.write("\n".join(lines(report)) + "\n")
     for wrong in [*report["wrong"], *report["failed"]][:10]:
         sys.stdout.write(f"  {wrong}\n")
-    if FLAGS.json:
-        pathlib.Path(FLAGS.json).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    outputs.keep(report)
     return int(bool(report["wrong"] or report["failed"]) or report["growth"] > GROWTH)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(_main)
+    command_line.start(_main, define_flags)

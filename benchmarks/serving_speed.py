@@ -16,7 +16,7 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import measure
+from benchmarks import measure, outputs
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
@@ -102,8 +102,7 @@ def main():
             saved_model, lite, seconds=FLAGS.seconds, utterance_seconds=FLAGS.utterance_seconds,
             repetitions=FLAGS.repetitions,
         )  # fmt: skip
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    outputs.keep(figures)
     sys.stdout.write(f"{about}; {measure.processor()}\n")
     for table in tables(figures):
         sys.stdout.write("\n" + "\n".join(_lines(table, markdown=FLAGS.markdown)) + "\n")
@@ -120,18 +119,20 @@ def _quantile(values, share):
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
-def define_flags():
-    flags.DEFINE_string("model", None, "An exported model (tf_rnnt_kd.export); made from --preset if not given.")
-    flags.DEFINE_string("lite", None, "Its exports for devices (tf_rnnt_kd.export_lite).")
-    flags.DEFINE_string("preset", "streaming_small", "Size of the model that is made.")
-    flags.DEFINE_float("tokens_per_second", 3.0, "What that model says.", lower_bound=0.0)
-    flags.DEFINE_float("seconds", 60.0, "Of each stream.", lower_bound=2.0)
-    flags.DEFINE_float("utterance_seconds", 10.0, "Of each whole utterance.", lower_bound=1.0)
-    flags.DEFINE_integer("repetitions", 5, "How often whole utterances are timed.", lower_bound=1)
-    flags.DEFINE_bool("markdown", False, "Prints tables in Markdown.")
-    flags.DEFINE_string("json", None, "A file for all figures.")
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string(
+        "model", None, "An exported model (tf_rnnt_kd.export); made from --preset if not given.", **add
+    )
+    flags.DEFINE_string("lite", None, "Its exports for devices (tf_rnnt_kd.export_lite).", **add)
+    flags.DEFINE_string("preset", "streaming_small", "Size of the model that is made.", **add)
+    flags.DEFINE_float("tokens_per_second", 3.0, "What that model says.", lower_bound=0.0, **add)
+    flags.DEFINE_float("seconds", 60.0, "Of each stream.", lower_bound=2.0, **add)
+    flags.DEFINE_float("utterance_seconds", 10.0, "Of each whole utterance.", lower_bound=1.0, **add)
+    flags.DEFINE_integer("repetitions", 5, "How often whole utterances are timed.", lower_bound=1, **add)
+    outputs.define_flags(values)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(main)
+    command_line.start(main, define_flags)

@@ -39,7 +39,9 @@ def save(folder, *, preset, tokens_per_second):
     model = build_transducer(preset_config(preset), vocab_size=VOCAB_SIZE, num_features=MEL_BINS)
     model.set_feature_statistics(np.full(MEL_BINS, -5.0, np.float32), np.full(MEL_BINS, 3.0, np.float32))
     audio = tf.constant(speech_like(_SECONDS))
-    encoded, _ = model.encode(*frontend(audio, tf.constant([audio.shape[1]])))
+    # Traced: run operation by operation the twelve searches below take minutes.
+    encode = tf.function(lambda: model.encode(*frontend(audio, tf.constant([audio.shape[1]]))), autograph=False)
+    encoded, _ = encode()
     # Fresh weights decide for one symbol everywhere.
     frames, random = encoded[0].numpy(), np.random.default_rng(1)
     scale = 6.0 / frames.std(axis=0)
@@ -47,12 +49,13 @@ def save(folder, *, preset, tokens_per_second):
     model.encoder_projection.bias.assign(-frames.mean(axis=0) * scale)
     model.joint_kernel.assign(0.5 * random.normal(size=model.joint_kernel.shape))
     recognizer = Recognizer(model, tokenizer=tokenizer, frontend=frontend)
-    encoded, lengths = model.encode(*frontend(audio, tf.constant([audio.shape[1]])))
+    encoded, lengths = encode()
+    search = tf.function(lambda: recognizer.search(encoded, lengths, state=None).num_tokens[0], autograph=False)
     low, high = 0.0, 40.0
     for _ in range(12):
         middle = 0.5 * (low + high)
         model.joint_bias.assign([middle] + [0.0] * (VOCAB_SIZE - 1))
-        rate = int(recognizer.search(encoded, lengths, state=None).num_tokens[0]) / _SECONDS
+        rate = int(search()) / _SECONDS
         low, high = (middle, high) if rate > tokens_per_second else (low, middle)
     folder = pathlib.Path(folder)
     export_saved_model(

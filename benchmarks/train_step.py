@@ -9,14 +9,12 @@ torchaudio's Conformer and RNN-T loss, in an environment of its own, which needs
 thread, in CPU time; memory is by how much the process grows.
 """
 
-import json
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
 
-from benchmarks import measure
+from benchmarks import measure, outputs
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
@@ -39,10 +37,10 @@ class Size(NamedTuple):
     joint_width: int = 320
 
 
-def run(size, *, repetitions, jit_compile, torch_python=None):
+def run(size, *, repetitions, jit_compile, recompute="none", torch_python=None):
     """{'step': figures of train_step_tf, 'memory': bytes, and with `torch_python` 'torch', 'torch_memory'}."""
     size = size._asdict()
-    ours = {"size": size, "jit_compile": jit_compile}
+    ours = {"size": size, "jit_compile": jit_compile, "recompute": recompute}
     figures = {
         "step": measure.in_child("benchmarks.train_step_tf:time_step", repetitions=repetitions, **ours),
         "memory": measure.in_child("benchmarks.train_step_tf:memory_of_step", **ours),
@@ -82,26 +80,27 @@ def lines(figures, *, markdown=False):
 
 
 def main():
-    size = Size(batch=FLAGS.batch, frames=round(100 * FLAGS.seconds), labels=FLAGS.labels)
+    size = Size(batch=FLAGS.batch_size, frames=round(100 * FLAGS.seconds), labels=FLAGS.labels)
     figures = run(
-        size, repetitions=FLAGS.repetitions, jit_compile=FLAGS.jit_compile, torch_python=FLAGS.torch_python
-    )
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        size, repetitions=FLAGS.repetitions, jit_compile=FLAGS.jit_compile, recompute=FLAGS.recompute,
+        torch_python=FLAGS.torch_python,
+    )  # fmt: skip
+    outputs.keep(figures)
     sys.stdout.write("\n".join([f"{size}; {measure.processor()}", *lines(figures, markdown=FLAGS.markdown)]) + "\n")
 
 
-def define_flags():
-    flags.DEFINE_integer("batch", 8, "Utterances.", lower_bound=1)
-    flags.DEFINE_float("seconds", 10.0, "Of each utterance.", lower_bound=0.1)
-    flags.DEFINE_integer("labels", 45, "Of each utterance.", lower_bound=1)
-    flags.DEFINE_bool("jit_compile", False, "XLA compiles the whole step, as on accelerators.")
-    flags.DEFINE_integer("repetitions", 5, "How often each step is timed.", lower_bound=1)
-    flags.DEFINE_string("torch_python", None, "Interpreter of an environment with torch and torchaudio.")
-    flags.DEFINE_bool("markdown", False, "Prints a table in Markdown.")
-    flags.DEFINE_string("json", None, "A file for all figures.")
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_integer("batch_size", 8, "Utterances.", lower_bound=1, **add)
+    flags.DEFINE_float("seconds", 10.0, "Of each utterance.", lower_bound=0.1, **add)
+    flags.DEFINE_integer("labels", 45, "Of each utterance.", lower_bound=1, **add)
+    flags.DEFINE_bool("jit_compile", False, "XLA compiles the whole step, as on accelerators.", **add)
+    flags.DEFINE_enum("recompute", "none", ("none", "blocks", "all"), "train.recompute of our step.", **add)
+    flags.DEFINE_integer("repetitions", 5, "How often each step is timed.", lower_bound=1, **add)
+    flags.DEFINE_string("torch_python", None, "Interpreter of an environment with torch and torchaudio.", **add)
+    outputs.define_flags(values)
 
 
 if __name__ == "__main__":
-    define_flags()
-    command_line.start(main)
+    command_line.start(main, define_flags)

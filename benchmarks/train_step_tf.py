@@ -11,21 +11,24 @@ _PRODUCTS = (
 )  # fmt: skip
 
 
-def time_step(*, size, repetitions, jit_compile):
+def time_step(*, size, repetitions, jit_compile, recompute="none"):
     """CPU seconds of a step in turn with its floor.
 
     Args:
       size: fields of train_step.Size as a dictionary.
       repetitions: how often the step is timed.
       jit_compile: whether XLA compiles the whole step.
+      recompute: train.recompute. What the step computes again is not in its floor.
 
     Returns:
       {'seconds': {'floor': [...], 'step': [...]}, 'ratio', 'first_call': seconds with tracing and compilation,
       'parameters', 'products': how many the encoder and its gradient make, 'joint_share': of the floor}.
     """
     measure.one_thread_tensorflow()
-    step, compiled, arguments, model = _step(size, jit_compile)
+    step, compiled, arguments, model = _step(size, jit_compile, recompute)
     first, _ = measure.first_and_later(step)
+    if recompute != "none":
+        _, compiled, arguments, _ = _step(size, jit_compile)
     encoder = _replayed(compiled, arguments)
     joint = lattice_calls.floor(_nodes(size), rows=4096)
     calls = {"floor": lambda: (encoder(), joint()), "step": step}
@@ -42,11 +45,11 @@ def time_step(*, size, repetitions, jit_compile):
     }
 
 
-def memory_of_step(*, size, jit_compile):
+def memory_of_step(*, size, jit_compile, recompute="none"):
     """{'first': bytes, 'later': bytes} by which the process grows during a step, see measure.peak_memory."""
     measure.one_thread_tensorflow()
-    _step({**size, "batch": 1, "frames": 80, "labels": 4}, jit_compile)[0]()  # loads the libraries' code
-    first, later = measure.peak_memory(_step(size, jit_compile)[0])
+    _step({**size, "batch": 1, "frames": 80, "labels": 4}, jit_compile, recompute)[0]()  # loads the libraries' code
+    first, later = measure.peak_memory(_step(size, jit_compile, recompute)[0])
     return {"first": first, "later": later}
 
 
@@ -114,7 +117,7 @@ def _definition(kind):
     return op_def_registry.get(kind)
 
 
-def _step(size, jit_compile):
+def _step(size, jit_compile, recompute="none"):
     """(call() of a training step, its tf.function, its arguments, the model)."""
     from tf_rnnt_kd.losses import Objective
     from tf_rnnt_kd.models import build_transducer
@@ -125,7 +128,7 @@ def _step(size, jit_compile):
     from tf_rnnt_kd.training.step import TrainStep
 
     config = default_config()
-    config.train.jit_compile = jit_compile
+    config.train.update(jit_compile=jit_compile, recompute=recompute)
     model = build_transducer(PRESETS[size["preset"]], vocab_size=size["vocab"], num_features=size["mel_bins"])
     forward = Forward(model, config, Objective(config.losses))
     variables = forward.trainable_variables

@@ -18,7 +18,8 @@ ARG GPU=0
 ARG TENSORFLOW_VERSION=2.17.1
 RUN if [ "${GPU}" = 1 ]; then pip install --no-cache-dir "tensorflow[and-cuda]==${TENSORFLOW_VERSION}"; fi
 
-COPY setup.py pyproject.toml ./
+COPY setup.py pyproject.toml README.md LICENSE ./
+COPY configs configs
 COPY tf_rnnt_kd tf_rnnt_kd
 COPY beam_pipelines beam_pipelines
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .

@@ -13,8 +13,9 @@ import os
 from absl import flags, logging
 from tf_rnnt_kd import command_line
 
-flags.DEFINE_string("output", None, "A folder.")
-flags.DEFINE_string("split", None, "A split.")
+def define_flags(values):
+    flags.DEFINE_string("output", None, "A folder.", flag_values=values)
+    flags.DEFINE_string("split", None, "A split.", flag_values=values)
 
 def body():
     command_line.require(flags.FLAGS, {"output=DIR": "where to"})
@@ -25,7 +26,7 @@ def body():
         raise ValueError("no such split")
     return 3 if flags.FLAGS.split == "three" else None
 
-command_line.start(body)
+command_line.start(body, define_flags)
 """
 
 

@@ -91,7 +91,7 @@ def results(made):
     """{name: (printed, result)} of the workdir on the folder and the SavedModel on the records."""
     folder, records = made / "folder.json", made / "records.json"
     on_folder = (f"--workdir={made / 'work'}", f"--corpus={made / 'corpus'}")
-    on_records = (f"--saved_model={made / 'export'}", f"--records={made / 'records'}", "--split=test")
+    on_records = (f"--model={made / 'export'}", f"--records={made / 'records'}", "--split=test")
     printed = {
         "folder": _call("evaluate", *on_folder, f"--json={folder}", "--name=folder"),
         "records": _call(
@@ -137,7 +137,7 @@ def test_workdir_and_saved_model_folder_and_records_batched_and_alone_agree(resu
 def test_export_lite_measures_each_format_on_the_same_utterances(made, results):
     printed = _call(
         "export_lite", f"--model={made / 'export'}", f"--output={made / 'lite'}", "--formats=float32,int8",
-        f"--records={made / 'records'}:test", "--markdown",
+        f"--records={made / 'records'}", "--split=test", "--markdown",
     )  # fmt: skip
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if line[:1] == "|"]
     table = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
@@ -158,7 +158,7 @@ def test_export_lite_measures_each_format_on_the_same_utterances(made, results):
         ([], "name one system"),
         (["--workdir=nowhere"], "name what to measure on"),
         (["--workdir=nowhere", "--records=x"], "--records needs --split"),
-        (["--workdir=nowhere", "--corpus=nowhere"], "nowhere is not a folder"),
+        (["--workdir=nowhere", "--corpus=nowhere"], "--workdir=nowhere: there is no such file or folder"),
     ],
 )
 def test_mistakes_give_one_line(arguments, says):
@@ -187,6 +187,8 @@ def test_report_from_these(made, results):
     assert results["folder"][1]["words"] == content["systems"][0]["words"]
 
 
-def test_report_mistakes_give_one_line():
-    said = _call("report", "--results=x.json", "--baseline=x", "--output=y", "--teacher=x", code=1)
+def test_report_mistakes_give_one_line(tmp_path):
+    result = tmp_path / "x.json"
+    result.write_text("{}")
+    said = _call("report", f"--results={result}", "--baseline=x", "--output=y", f"--teacher={tmp_path}", code=1)
     assert said.splitlines() == ["report: the lattice picture needs all of --teacher, --student and --records"]

@@ -1,11 +1,11 @@
 """Fits the calibration of a model's word confidences on a result of its evaluation.
 
-    python -m tf_rnnt_kd.evaluate --saved_model=exported/student --records=run/records --split=dev --json=dev.json
-    python -m tf_rnnt_kd.calibrate --result=dev.json --output=calibration.json --test=test.json
+    python -m tf_rnnt_kd.evaluate --model=exported/student --records=run/records --split=dev --json=dev.json
+    python -m tf_rnnt_kd.calibrate --result=dev.json --output=calibration.json --test_results=test.json
 
 The file goes to `python -m tf_rnnt_kd.export --calibration`, or to `python -m tf_rnnt_kd.evaluate --calibration` of a
-model that was exported without. Fit on dev: on the test set a calibration would look better than it is. --test, results
-of other utterances, only says how good it is there.
+model that was exported without. Fit on dev: on the test set a calibration would look better than it is. --test_results,
+results of other utterances, only says how good it is there.
 """
 
 import sys
@@ -15,22 +15,28 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("result", None, "JSON file of tf_rnnt_kd.evaluate.")
-flags.DEFINE_string("output", None, "JSON file to write.")
-flags.DEFINE_list("test", [], "Results of the same model on other utterances.")
-flags.DEFINE_enum("method", "platt", ("platt", "temperature"), "Fit scale and offset, or the scale alone.")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("result", None, "JSON file of tf_rnnt_kd.evaluate.", **add)
+    flags.DEFINE_string("output", None, "JSON file to write.", **add)
+    flags.DEFINE_list("test_results", [], "Results of the same model on other utterances.", **add)
+    flags.DEFINE_enum("method", "platt", ("platt", "temperature"), "Fit scale and offset, or the scale alone.", **add)
 
 
 def _calibrate() -> None:
     required = {"result=FILE": "a result of tf_rnnt_kd.evaluate on dev", "output=FILE": "the file to write"}
     command_line.require(FLAGS, required)
+    command_line.require_paths(FLAGS, ("result", "test_results"))
 
     # Here, so that --help and mistakes in flags answer at once.
     from tf_rnnt_kd.evaluation import calibration, confidence
     from tf_rnnt_kd.evaluation.results import Result
 
-    results = [Result.load(path) for path in (FLAGS.result, *FLAGS.test)]
-    for path, result in zip((FLAGS.result, *FLAGS.test), results, strict=True):
+    results = [Result.load(path) for path in (FLAGS.result, *FLAGS.test_results)]
+    for path, result in zip((FLAGS.result, *FLAGS.test_results), results, strict=True):
         if result.confidence is None:
             raise ValueError(f"{path} has no confidences of words: evaluate again, a model that gives them")
     sure, correct = confidence.words_of(results[0].per_utterance)
@@ -41,6 +47,8 @@ def _calibrate() -> None:
     sys.stdout.write(f"{FLAGS.output}: scale {fitted.scale:.4f}, offset {fitted.offset:.4f}\n")
     for result in results:
         before, after = (confidence.of_rows(result.per_utterance, calibration=c) for c in (None, fitted))
+        if before is None or after is None:
+            raise ValueError(f"the result on {result.split} has no words with a confidence: leave it out")
         sys.stdout.write(
             f"{result.split}: {before['words']} words, {100 * before['accuracy']:.1f} % right; expected calibration "
             f"error {100 * before['ece']:.2f} % -> {100 * after['ece']:.2f} %, normalised cross entropy "
@@ -52,5 +60,10 @@ def _number(value):
     return "-" if value is None else f"{value:.3f}"
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_calibrate, define_flags)
+
+
 if __name__ == "__main__":
-    command_line.start(_calibrate)
+    main()

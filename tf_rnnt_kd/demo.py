@@ -5,7 +5,8 @@
                                                                        # train-labeled, train-unlabeled, dev, test
 
 Started again it goes on where it stopped, wherever it was killed: the stages themselves know what they have finished;
-stages.json in the work folder only spares their start. All commands are printed, and kept in commands.jsonl.
+stages.json in the work folder only spares their start. All commands are printed, and kept in commands.jsonl; with
+--dry_run they are printed only.
 """
 
 import hashlib
@@ -15,31 +16,42 @@ from pathlib import Path
 
 from absl import flags
 
-from tf_rnnt_kd import command_line
-from tf_rnnt_kd.stages import Runner, Stage, StageError, exclusive, write_atomically
+from tf_rnnt_kd import command_line, config_files
+from tf_rnnt_kd.splits import DEV, LABELLED, SPLITS, TEST, UNLABELLED
+from tf_rnnt_kd.stages import Runner, Stage, StageError, exclusive, say, write_atomically
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", "demo_run", "Folder for everything that is made.")
-flags.DEFINE_string("corpus", None, "Folder with the four splits in LibriSpeech layout; synthesised if not given.")
-flags.DEFINE_multi_string("synthesize_flag", [], "Passed on to synthesize_corpus, e.g. --synthesize_flag=--hours=0.1")
-flags.DEFINE_multi_string("teacher_flag", [], "Passed on to the teacher's training.")
-flags.DEFINE_multi_string("student_flag", [], "Passed on to each student's training.")
-
-LABELLED, UNLABELLED, DEV, TEST = SPLITS = ("train-labeled", "train-unlabeled", "dev", "test")
 STUDENTS = {  # name of the variant in configs/demo.py, after `student_`: title
     "labeled": "Student on the labelled split alone",
     "hard": "Student with hard pseudo-labels",
     "distill": "Student with hard pseudo-labels and collapsed soft distillation",
 }
 BASELINE = "student-labeled"
-_PROJECT = Path(__file__).resolve().parents[1]
 _TRANSCRIBED_FILES = 3
 # Synthetic voices are learnt sooner than people.
 _SYNTHETIC_STEPS = 500
 
 
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("workdir", "demo_run", "Folder for everything that is made.", **add)
+    flags.DEFINE_string(
+        "corpus", None, "Folder with the four splits in LibriSpeech layout; synthesised if not given.", **add
+    )
+    flags.DEFINE_multi_string(
+        "synthesize_flag", [], "Passed on to synthesize_corpus, e.g. --synthesize_flag=--hours=0.1", **add
+    )
+    flags.DEFINE_multi_string("teacher_flag", [], "Passed on to the teacher's training.", **add)
+    flags.DEFINE_multi_string("student_flag", [], "Passed on to each student's training.", **add)
+    flags.DEFINE_bool("dry_run", False, "Only print the commands.", **add)
+
+
 def _demo() -> int:
     workdir = Path(FLAGS.workdir)
+    if FLAGS.dry_run:
+        _print_commands(workdir)
+        return 0
     try:
         with exclusive(workdir):
             corpus = _claim_corpus(workdir)
@@ -49,6 +61,12 @@ def _demo() -> int:
         return 130
     sys.stdout.write(f"\nThe report: {workdir / 'report.html'}\n")
     return 0
+
+
+def _print_commands(workdir: Path) -> None:
+    stages = plan(workdir, corpus=_given_corpus())
+    for number, stage in enumerate(stages, 1):
+        say(f"[{number}/{len(stages)}] {stage.title}\n      {stage.command}")
 
 
 def plan(workdir: Path, *, corpus: Path | None) -> list[Stage]:
@@ -100,7 +118,7 @@ def plan(workdir: Path, *, corpus: Path | None) -> list[Stage]:
     best = best_student(workdir)
     exported_student = f"{workdir}/exported/{best}"
     listen = [
-        f"--saved_model={exported_student}",
+        f"--model={exported_student}",
         *_some_files(corpus / TEST, result=workdir / "results" / "teacher.json"),
     ]
     report = (
@@ -165,7 +183,7 @@ def _labelling(key: str, title: str, *, workdir: Path, split: str, output: str, 
 
 def _config_folder() -> Path:
     """As short as it can be said from here."""
-    folder = _PROJECT / "configs"
+    folder = config_files.FOLDER
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
@@ -187,9 +205,7 @@ def _claim_corpus(workdir: Path) -> Path | None:
     Raises:
       StageError: it lacks a split, or the work folder was made from another corpus.
     """
-    corpus = Path(FLAGS.corpus) if FLAGS.corpus else None
-    if corpus is not None:
-        _check_splits(corpus)
+    corpus = _given_corpus()
     claim = {"corpus": str(corpus.resolve()), "files": _fingerprint(corpus)} if corpus else {"corpus": "synthesised"}
     path = workdir / "corpus.json"
     if not path.exists():
@@ -203,6 +219,13 @@ def _claim_corpus(workdir: Path) -> Path | None:
             "or remove this one"
         )
     return corpus
+
+
+def _given_corpus() -> Path | None:
+    if not FLAGS.corpus:
+        return None
+    _check_splits(Path(FLAGS.corpus))
+    return Path(FLAGS.corpus)
 
 
 def _check_splits(corpus: Path) -> None:
@@ -231,5 +254,10 @@ def _fingerprint(corpus: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_demo, define_flags, errors=(StageError,))
+
+
 if __name__ == "__main__":
-    command_line.start(_demo, errors=(StageError,))
+    main()

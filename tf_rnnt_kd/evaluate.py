@@ -1,6 +1,6 @@
 """Measures a recogniser: word error rate with its interval, kinds of errors, speed, size and emission delay.
 
-    python -m tf_rnnt_kd.evaluate --saved_model=exported/student --corpus=LibriSpeech/test-clean --json=student.json
+    python -m tf_rnnt_kd.evaluate --model=exported/student --corpus=LibriSpeech/test-clean --json=student.json
     python -m tf_rnnt_kd.evaluate --workdir=run/student --records=run/records --split=test --compare=baseline.json
 
 The corpus is any folder in LibriSpeech layout (`*.trans.txt` beside the audio; `alignments.tsv` in the split's folder,
@@ -18,27 +18,37 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("saved_model", None, "An exported model (tf_rnnt_kd.export), or a folder of its versions.")
-flags.DEFINE_string("workdir", None, "A training's folder: its best weights are measured.")
-flags.DEFINE_string("corpus", None, "A folder in LibriSpeech layout.")
-flags.DEFINE_string("records", None, "A dataset of records (beam_pipelines.prepare_corpus).")
-flags.DEFINE_string("split", "", "Which split of the corpus or the records.")
-flags.DEFINE_string("name", "", "Name of the system in tables; the last part of its path if not given.")
-flags.DEFINE_list("compare", [], "Results (JSON files) of other systems on the same utterances.")
-flags.DEFINE_string("calibration", None, "Of word confidences (tf_rnnt_kd.calibrate), to be measured as well.")
-flags.DEFINE_string("json", None, "Where to write the result.")
-flags.DEFINE_integer("batch_size", 16, "Utterances at once, at most.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Of the bootstrap.")
-flags.DEFINE_boolean("print_hypotheses", False, "Also print each reference and hypothesis that differ.")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string(
+        "model", None, "An exported model (tf_rnnt_kd.export), or a folder of its versions.", **add
+    )
+    flags.DEFINE_string("workdir", None, "A training's folder: its best weights are measured.", **add)
+    flags.DEFINE_string("corpus", None, "A folder in LibriSpeech layout.", **add)
+    flags.DEFINE_string("records", None, "A dataset of records (beam_pipelines.prepare_corpus).", **add)
+    flags.DEFINE_string("split", "", "Which split of the corpus or the records.", **add)
+    flags.DEFINE_string("name", "", "Name of the system in tables; the last part of its path if not given.", **add)
+    flags.DEFINE_list("compare", [], "Results (JSON files) of other systems on the same utterances.", **add)
+    flags.DEFINE_string(
+        "calibration", None, "Of word confidences (tf_rnnt_kd.calibrate), to be measured as well.", **add
+    )
+    flags.DEFINE_string("json", None, "Where to write the result.", **add)
+    flags.DEFINE_integer("batch_size", 16, "Utterances at once, at most.", lower_bound=1, **add)
+    flags.DEFINE_integer("seed", 0, "Of the bootstrap.", **add)
+    flags.DEFINE_boolean("print_hypotheses", False, "Also print each reference and hypothesis that differ.", **add)
 
 
 def _evaluate() -> None:
-    if bool(FLAGS.saved_model) == bool(FLAGS.workdir):
-        raise ValueError("name one system: --saved_model=DIR or --workdir=DIR")
+    if bool(FLAGS.model) == bool(FLAGS.workdir):
+        raise ValueError("name one system: --model=DIR or --workdir=DIR")
     if bool(FLAGS.corpus) == bool(FLAGS.records):
         raise ValueError("name what to measure on: --corpus=DIR (audio) or --records=DIR --split=NAME")
     if FLAGS.records and not FLAGS.split:
         raise ValueError("--records needs --split=NAME")
+    command_line.require_paths(FLAGS, ("model", "workdir", "corpus", "records", "compare", "calibration"))
 
     # Here, so that --help and mistakes in flags answer at once.
     from tqdm import tqdm
@@ -49,12 +59,13 @@ def _evaluate() -> None:
 
     others = [results.Result.load(path) for path in FLAGS.compare]
     calibration = Calibration.load(FLAGS.calibration) if FLAGS.calibration else None
-    path = (FLAGS.saved_model or FLAGS.workdir).rstrip("/")
-    if FLAGS.corpus:
-        corpus = corpora.FolderCorpus(FLAGS.corpus, split=FLAGS.split)
-    else:
-        corpus = corpora.RecordCorpus(FLAGS.records, split=FLAGS.split)
-    system = systems.load_saved_model(path) if FLAGS.saved_model else systems.load_workdir(path)
+    path = (FLAGS.model or FLAGS.workdir).rstrip("/")
+    corpus: corpora.Corpus = (
+        corpora.FolderCorpus(FLAGS.corpus, split=FLAGS.split)
+        if FLAGS.corpus
+        else corpora.RecordCorpus(FLAGS.records, split=FLAGS.split)
+    )
+    system = systems.load_saved_model(path) if FLAGS.model else systems.load_workdir(path)
 
     with tqdm(total=corpus.size, unit=" utterances", disable=None) as bar:
         pairs, speed = systems.transcribe(
@@ -121,5 +132,10 @@ def _print(result, *, others, table: str) -> None:
         out(f"  ... and {len(result.refused_utterances) - 20} more{', in ' + FLAGS.json if FLAGS.json else ''}\n")
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_evaluate, define_flags)
+
+
 if __name__ == "__main__":
-    command_line.start(_evaluate)
+    main()

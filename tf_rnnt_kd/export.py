@@ -15,20 +15,34 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", None, "A training's folder (tf_rnnt_kd.train); its best weights are exported.")
-flags.DEFINE_string("output", None, "Folder of the versions; made where it is missing.")
-flags.DEFINE_integer("version", None, "Number of this version; the next free one if not given.", lower_bound=1)
-flags.DEFINE_integer("n_best", 4, "Hypotheses of the n-best signatures.", lower_bound=1)
-flags.DEFINE_string("lm", None, "N-gram language model over the tokenizer's pieces (ARPA), for the n-best signatures.")
-flags.DEFINE_float("lm_weight", 0.3, "Of its log-probabilities.")
-flags.DEFINE_string("phrases", None, "File with a phrase on each line that the n-best signatures favour.")
-flags.DEFINE_float("phrase_bonus", 1.0, "For each token of a phrase, also of those given to nbest_biased; in nats.")
-flags.DEFINE_string("calibration", None, "Of the words' confidence (JSON, from tf_rnnt_kd.calibrate).")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string(
+        "workdir", None, "A training's folder (tf_rnnt_kd.train); its best weights are exported.", **add
+    )
+    flags.DEFINE_string("output", None, "Folder of the versions; made where it is missing.", **add)
+    flags.DEFINE_integer(
+        "version", None, "Number of this version; the next free one if not given.", lower_bound=1, **add
+    )
+    flags.DEFINE_integer("n_best", 4, "Hypotheses of the n-best signatures.", lower_bound=1, **add)
+    flags.DEFINE_string(
+        "lm", None, "N-gram language model over the tokenizer's pieces (ARPA), for the n-best signatures.", **add
+    )
+    flags.DEFINE_float("lm_weight", 0.3, "Of its log-probabilities.", **add)
+    flags.DEFINE_string("phrases", None, "File with a phrase on each line that the n-best signatures favour.", **add)
+    flags.DEFINE_float(
+        "phrase_bonus", 1.0, "For each token of a phrase, also of those given to nbest_biased; in nats.", **add
+    )
+    flags.DEFINE_string("calibration", None, "Of the words' confidence (JSON, from tf_rnnt_kd.calibrate).", **add)
 
 
 def _export() -> None:
     required = {"workdir=DIR": "the folder of the training to export", "output=DIR": "the folder of the versions"}
     command_line.require(FLAGS, required)
+    command_line.require_paths(FLAGS, ("workdir", "lm", "phrases", "calibration"))
 
     # Here, so that --help and mistakes in flags answer at once.
     from tf_rnnt_kd.decoding import Calibration
@@ -67,5 +81,10 @@ def _export() -> None:
     out(f"equal to the Python model, floats to {max(export.differences.values()):.1g}\n")
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_export, define_flags)
+
+
 if __name__ == "__main__":
-    command_line.start(_export)
+    main()

@@ -2,7 +2,7 @@
 
     python -m tf_rnnt_kd.export_lite --model=exported/student --output=exported/student_lite
     python -m tf_rnnt_kd.export_lite --model=exported/student --output=exported/student_lite \\
-        --records=run/records:test --markdown
+        --records=run/records --split=test --markdown
 
 The folder gets a LiteRT file for each format (float32.tflite, float16.tflite, int8.tflite with dynamic range; of a
 pruned model sparse.tflite and sparse_int8.tflite) and metadata.json, which says what a host must know. With --records
@@ -17,18 +17,24 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", None, "An exported model (tf_rnnt_kd.export), or a folder of its versions.")
-flags.DEFINE_string("output", None, "Folder to make.")
-flags.DEFINE_list("formats", [], "Of float32, float16, int8, sparse, sparse_int8; all that fit if not given.")
-flags.DEFINE_string("records", None, "RECORDS:SPLIT to measure on (beam_pipelines.prepare_corpus).")
-flags.DEFINE_boolean("markdown", False, "Print the table in Markdown.")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("model", None, "An exported model (tf_rnnt_kd.export), or a folder of its versions.", **add)
+    flags.DEFINE_string("output", None, "Folder to make.", **add)
+    flags.DEFINE_list(
+        "formats", [], "Of float32, float16, int8, sparse, sparse_int8; all that fit if not given.", **add
+    )
+    flags.DEFINE_string("records", None, "Records to measure on (beam_pipelines.prepare_corpus).", **add)
+    flags.DEFINE_string("split", "test", "Their split.", **add)
+    flags.DEFINE_boolean("markdown", False, "Print the table in Markdown.", **add)
 
 
 def _export_lite() -> None:
     command_line.require(FLAGS, {"model=DIR": "an exported model", "output=DIR": "the folder to make"})
-    records, colon, split = (FLAGS.records or "").rpartition(":")
-    if FLAGS.records and not (colon and records and split):
-        raise ValueError(f"--records={FLAGS.records} is not RECORDS:SPLIT, as in run/records:test")
+    command_line.require_paths(FLAGS, ("model", "records"))
 
     # Here, so that --help and mistakes in flags answer at once.
     import tensorflow as tf
@@ -46,10 +52,16 @@ def _export_lite() -> None:
 
     from tf_rnnt_kd.evaluation import device_systems
 
-    rows = device_systems.measure(FLAGS.model, folder=FLAGS.output, records=records, split=split)
+    rows = device_systems.measure(FLAGS.model, folder=FLAGS.output, records=FLAGS.records, split=FLAGS.split)
     table = device_systems.format_rows(rows, markdown=FLAGS.markdown)
-    sys.stdout.write(f"\n{rows[0].result.utterances} utterances of {FLAGS.records}, one thread:\n\n{table}\n")
+    measured_on = f"{rows[0].result.utterances} utterances of {FLAGS.records}, split {FLAGS.split}"
+    sys.stdout.write(f"\n{measured_on}, one thread:\n\n{table}\n")
+
+
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_export_lite, define_flags)
 
 
 if __name__ == "__main__":
-    command_line.start(_export_lite)
+    main()

@@ -1,6 +1,6 @@
 """Noisy-student generations: label, filter, train, measure, promote, and again with what was promoted.
 
-    python -m tf_rnnt_kd.generations --rounds=3 --teacher=run/teacher --config=configs/demo.py:student_hard \\
+    python -m tf_rnnt_kd.generations --rounds=3 --teacher_workdir=run/teacher --config=configs/demo.py:student_hard \\
         --records=run/records --tokenizer=run/tokenizer --workdir=run/generations --label_flag=--min_confidence=0.6
 
 In each round the teacher labels the unlabelled split, a student is trained on that and on the labelled one, and becomes
@@ -19,33 +19,44 @@ from tf_rnnt_kd import command_line
 from tf_rnnt_kd.stages import StageError, exclusive, write_atomically
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("rounds", 3, "Generations at most.", lower_bound=1)
-flags.DEFINE_string("teacher", None, "Folder of a complete training: the first teacher.")
-flags.DEFINE_string("config", None, "Settings of the students: FILE:VARIANT.")
-flags.DEFINE_string("records", None, "Utterance records with all splits.")
-flags.DEFINE_string("tokenizer", None, "Tokenizer folder.")
-flags.DEFINE_string("labelled", "train-labeled", "Split with transcripts.")
-flags.DEFINE_string("unlabelled", "train-unlabeled", "Split to be labelled.")
-flags.DEFINE_string("dev", "dev", "Split that decides.")
-flags.DEFINE_string("test", "test", "Split to report.")
-flags.DEFINE_string("artifacts", "hard", "What the records hold of the teacher, see beam_pipelines.pseudo_label.")
-flags.DEFINE_multi_string("label_flag", [], "Passed on to pseudo_label: filters, runner.")
-flags.DEFINE_float("promote_above", 0.9, "Probability of improvement from which a student is promoted.", 0.0, 1.0)
-flags.DEFINE_bool("warm_start", False, "Students start from the weights of their teacher.")
-flags.DEFINE_string("workdir", None, "Folder for everything that is made.")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_integer("rounds", 3, "Generations at most.", lower_bound=1, **add)
+    flags.DEFINE_string("teacher_workdir", None, "Folder of a complete training: the first teacher.", **add)
+    flags.DEFINE_string("config", None, "Settings of the students: FILE:VARIANT.", **add)
+    flags.DEFINE_string("records", None, "Utterance records with all splits.", **add)
+    flags.DEFINE_string("tokenizer", None, "Tokenizer folder.", **add)
+    flags.DEFINE_string("labelled_split", "train-labeled", "Split with transcripts.", **add)
+    flags.DEFINE_string("unlabelled_split", "train-unlabeled", "Split to be labelled.", **add)
+    flags.DEFINE_string("dev_split", "dev", "Split that decides.", **add)
+    flags.DEFINE_string("test_split", "test", "Split to report.", **add)
+    flags.DEFINE_string(
+        "artifacts", "hard", "What the records hold of the teacher, see beam_pipelines.pseudo_label.", **add
+    )
+    flags.DEFINE_multi_string("label_flag", [], "Passed on to pseudo_label: filters, runner.", **add)
+    flags.DEFINE_float(
+        "promote_above", 0.9, "Probability of improvement from which a student is promoted.", 0.0, 1.0, **add
+    )
+    flags.DEFINE_bool("warm_start", False, "Students start from the weights of their teacher.", **add)
+    flags.DEFINE_string("workdir", None, "Folder for everything that is made.", **add)
 
 
 def _generations() -> int:
-    command_line.require(FLAGS, ("teacher", "config", "records", "tokenizer", "workdir"))
-    from tf_rnnt_kd.studies import Definition, Runner, Study
+    command_line.require(FLAGS, ("teacher_workdir", "config", "records", "tokenizer", "workdir"))
+    command_line.require_paths(FLAGS, ("teacher_workdir", "records", "tokenizer"))
+    from tf_rnnt_kd.studies import Definition, Runner, Study, forks
     from tf_rnnt_kd.studies.rounds import Rounds, load_config
 
     rounds = Rounds(
-        teacher=FLAGS.teacher, count=FLAGS.rounds, labelled=FLAGS.labelled, unlabelled=FLAGS.unlabelled, dev=FLAGS.dev,
-        test=FLAGS.test, artifacts=FLAGS.artifacts, label_flags=tuple(FLAGS.label_flag),
+        teacher=FLAGS.teacher_workdir, count=FLAGS.rounds, labelled=FLAGS.labelled_split,
+        unlabelled=FLAGS.unlabelled_split, dev=FLAGS.dev_split, test=FLAGS.test_split,
+        artifacts=FLAGS.artifacts, label_flags=tuple(FLAGS.label_flag),
         promote_above=FLAGS.promote_above, warm_start=FLAGS.warm_start,
     )  # fmt: skip
-    question = f"Does what a generation says of `{FLAGS.unlabelled}` make the next one better?"
+    question = f"Does what a generation says of `{FLAGS.unlabelled_split}` make the next one better?"
     definition = Definition(
         "generations", FLAGS.config, "Generations", question, lambda _: load_config(FLAGS.config), rounds.declare
     )
@@ -53,30 +64,29 @@ def _generations() -> int:
     def make():
         return Study(
             definition, workdir=FLAGS.workdir, records=FLAGS.records, tokenizer=FLAGS.tokenizer, seeds=(1,),
-            dev=FLAGS.dev,
+            dev=FLAGS.dev_split,
         )  # fmt: skip
 
     with exclusive(Path(FLAGS.workdir)):
-        _report(Runner(make).run(), rounds)
+        _report(Runner(make, execute=forks.call).run(), rounds)
     return 0
 
 
 def _report(study, rounds) -> None:
-    from tf_rnnt_kd.studies import page, results
+    from tf_rnnt_kd.studies import report, results
 
     folder = Path(study.workdir)
-    summary = results.summarise(study, split=FLAGS.test) | {"rounds": rounds.history}
-    write_atomically(folder / "results.json", content=json.dumps(summary, indent=1, allow_nan=False) + "\n")
     promoted = {"workdir": rounds.last.folder, "saved_model": study.export(rounds.last)}
     write_atomically(folder / "promoted.json", content=json.dumps(promoted, indent=1) + "\n")
-    page.draw(summary, folder / "word_error_rates.png")
+    summary = results.summarise(study, split=FLAGS.test_split) | {"rounds": rounds.history}
     commands = [job.command for job in study.jobs.values()]
-    text = page.render(summary, picture="word_error_rates.png", commands=commands, about=rounds.lines())
-    write_atomically(folder / "README.md", content=text)
-    sys.stdout.write(
-        "\n" + "\n".join([*page.table(summary), "", *rounds.lines()]) + f"\n\nThe page: {folder / 'README.md'}\n"
-    )
+    sys.stdout.write(report.write(study, summary, folder=folder, commands=commands, about=rounds.lines()))
+
+
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_generations, define_flags, errors=(ValueError, StageError))
 
 
 if __name__ == "__main__":
-    command_line.start(_generations, errors=(ValueError, StageError))
+    main()

@@ -16,24 +16,32 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("results", None, "JSON files of tf_rnnt_kd.evaluate, in the order of the table.")
-flags.DEFINE_string("baseline", None, "Name of the system against which p is computed.")
-flags.DEFINE_string("output", None, "Folder for report.html and results.json.")
-flags.DEFINE_string("title", "Distilling an RNN-T", "Of the page.")
-flags.DEFINE_list("trainings", [], "Work folders of tf_rnnt_kd.train, for their learning curves.")
-flags.DEFINE_list("pseudo_labels", [], "Datasets of beam_pipelines.pseudo_label.")
-flags.DEFINE_string("teacher", None, "Exported teacher, for the picture of its lattice.")
-flags.DEFINE_string("student", None, "Exported student, for the picture of its lattice.")
-flags.DEFINE_string("records", None, "Records with the utterance for that picture.")
-flags.DEFINE_string("split", "test", "Their split.")
-flags.DEFINE_string("commands", None, "JSON lines {title, part, command, seconds} of the stages that made it all.")
-flags.DEFINE_integer("seed", 0, "Of the bootstrap.")
-
 _UTTERANCES_TO_LOOK_AT = 50
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_list("results", None, "JSON files of tf_rnnt_kd.evaluate, in the order of the table.", **add)
+    flags.DEFINE_string("baseline", None, "Name of the system against which p is computed.", **add)
+    flags.DEFINE_string("output", None, "Folder for report.html and results.json.", **add)
+    flags.DEFINE_string("title", "Distilling an RNN-T", "Of the page.", **add)
+    flags.DEFINE_list("trainings", [], "Work folders of tf_rnnt_kd.train, for their learning curves.", **add)
+    flags.DEFINE_list("pseudo_labels", [], "Datasets of beam_pipelines.pseudo_label.", **add)
+    flags.DEFINE_string("teacher", None, "Exported teacher, for the picture of its lattice.", **add)
+    flags.DEFINE_string("student", None, "Exported student, for the picture of its lattice.", **add)
+    flags.DEFINE_string("records", None, "Records with the utterance for that picture.", **add)
+    flags.DEFINE_string("split", "test", "Their split.", **add)
+    flags.DEFINE_string(
+        "commands", None, "JSON lines {title, part, command, seconds} of the stages that made it all.", **add
+    )
+    flags.DEFINE_integer("seed", 0, "Of the bootstrap.", **add)
 
 
 def _report() -> None:
     command_line.require(FLAGS, ("results", "baseline", "output"))
+    paths = ("results", "trainings", "pseudo_labels", "teacher", "student", "records", "commands")
+    command_line.require_paths(FLAGS, paths)
     lattice_flags = (FLAGS.teacher, FLAGS.student, FLAGS.records)
     if any(lattice_flags) and not all(lattice_flags):
         raise ValueError("the lattice picture needs all of --teacher, --student and --records")
@@ -121,5 +129,10 @@ def _json_lines(path: Path) -> list[dict]:
     return entries
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_report, define_flags)
+
+
 if __name__ == "__main__":
-    command_line.start(_report)
+    main()

@@ -117,7 +117,7 @@ def call(arguments: Sequence[str], *, name: str) -> float:
     # Without bytecode each stage would take ten times longer to import TensorFlow and Beam.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     code = subprocess.run(
-        [sys.executable, "-m", *arguments], env=environment, preexec_fn=_die_with_parent
+        [sys.executable, "-m", *arguments], env=environment, preexec_fn=die_with_parent
     ).returncode
     if code:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
@@ -159,7 +159,7 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // 60)} min {int(seconds % 60)} s" if seconds >= 60 else f"{seconds:.0f} s"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A run that is killed takes its stage with it; else the next run would meet it in the same folder."""
     with contextlib.suppress(OSError, AttributeError):  # Linux only
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

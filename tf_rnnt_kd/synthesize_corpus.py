@@ -19,15 +19,19 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("output", None, "Folder to write the corpus to.")
-flags.DEFINE_float("hours", 1.0, "How much speech in all, to a few per cent.", lower_bound=0.001)
-flags.DEFINE_integer("seed", 1, "Another seed gives other speakers, sentences and noise.")
-flags.DEFINE_integer("processes", 0, "Processes at once; 0: one per core, at most 8.", lower_bound=0)
-
 COMPLETE = "COMPLETE"
 INCOMPLETE = "INCOMPLETE"
 WORK = ".work"
 _FORMAT = 1  # to be raised with any change of what the same flags give
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("output", None, "Folder to write the corpus to.", **add)
+    flags.DEFINE_float("hours", 1.0, "How much speech in all, to a few per cent.", lower_bound=0.001, **add)
+    flags.DEFINE_integer("seed", 1, "Another seed gives other speakers, sentences and noise.", **add)
+    flags.DEFINE_integer("processes", 0, "Processes at once; 0: one per core, at most 8.", lower_bound=0, **add)
 
 
 def _synthesize() -> None:
@@ -57,7 +61,8 @@ def _synthesize() -> None:
     # A fresh process for each speaker: eSpeak's state is never reset within one, and would make bytes depend on order.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["soundfile", "tf_rnnt_kd.speech.synthesis"])
-    with context.Pool(processes, maxtasksperchild=1) as pool, tqdm(total=len(tasks), unit="speaker") as bar:
+    progress = tqdm(total=len(tasks), unit="speaker", disable=None)
+    with context.Pool(processes, maxtasksperchild=1) as pool, progress as bar:
         for done in pool.imap_unordered(_write_speaker, tasks):
             total = totals[done.pop("split")]
             total["speakers"] += 1
@@ -100,5 +105,10 @@ def _write(path: Path, content: dict) -> None:
     temporary.replace(path)
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_synthesize, define_flags, errors=(ValueError, OSError))
+
+
 if __name__ == "__main__":
-    command_line.start(_synthesize, errors=(ValueError, OSError))
+    main()

@@ -17,15 +17,23 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("records", None, "Dataset of records (beam_pipelines.prepare_corpus).")
-flags.DEFINE_list("split", None, "Labelled split to train on, or several with commas.")
-flags.DEFINE_string("output", None, "Folder to write.")
-flags.DEFINE_enum("kind", "auto", ["auto", "sentencepiece", "characters"], "Kind of vocabulary.")
-flags.DEFINE_enum("model_type", None, ["unigram", "bpe", "char", "word"], "SentencePiece model; unigram if not given.")
-flags.DEFINE_integer("vocab_size", 128, "Tokens at most, the blank included (SentencePiece only).", lower_bound=2)
-flags.DEFINE_enum("profile", "upper", ["upper", "words", "verbatim"], "Normalisation of the transcripts.")
-
 SETTINGS_FILE = "settings.json"
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string("records", None, "Dataset of records (beam_pipelines.prepare_corpus).", **add)
+    flags.DEFINE_list("split", None, "Labelled split to train on, or several with commas.", **add)
+    flags.DEFINE_string("output", None, "Folder to write.", **add)
+    flags.DEFINE_enum("kind", "auto", ["auto", "sentencepiece", "characters"], "Kind of vocabulary.", **add)
+    flags.DEFINE_enum(
+        "model_type", None, ["unigram", "bpe", "char", "word"], "SentencePiece model; unigram if not given.", **add
+    )
+    flags.DEFINE_integer(
+        "vocab_size", 128, "Tokens at most, the blank included (SentencePiece only).", lower_bound=2, **add
+    )
+    flags.DEFINE_enum("profile", "upper", ["upper", "words", "verbatim"], "Normalisation of the transcripts.", **add)
 
 
 def _train() -> None:
@@ -35,6 +43,7 @@ def _train() -> None:
         "output=DIR": "the folder to write the tokenizer to",
     }
     command_line.require(FLAGS, required)
+    command_line.require_paths(FLAGS, ("records",))
 
     # Here, so that --help and mistakes in flags answer at once.
     from tf_rnnt_kd import text
@@ -83,5 +92,10 @@ def _transcripts(paths: list[str]) -> Iterator[str]:
         yield from (value.decode() for value in texts)
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_train, define_flags)
+
+
 if __name__ == "__main__":
-    command_line.start(_train)
+    main()

@@ -22,13 +22,20 @@ fail() { say "$*"; exit 1; }
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 # The folder is part of it: the scripts of an environment hold its path, so a moved checkout needs a new one.
 stamp_for() { echo "python$1 $(sha256sum <"requirements/python$1.lock" | cut -d' ' -f1) $(cd "$venv" && pwd -P)"; }
-project_state() { cat setup.py pyproject.toml | sha256sum | cut -d' ' -f1; }
+# Its console scripts come from programs.py; all else of the code is found as it lies here.
+project_state() { cat setup.py pyproject.toml tf_rnnt_kd/programs.py | sha256sum | cut -d' ' -f1; }
 
 find_python() { # prints the first interpreter that runs (a version manager's shim may not) and has a lock
-  local candidate
+  local candidate path folder own
+  own=$(cd "$venv" 2>/dev/null && pwd -P) || own=
   for candidate in ${PYTHON:-python3.11 python3.10 python3 "${HOME:-/}"/.pyenv/versions/3.11.*/bin/python \
     "${HOME:-/}"/.pyenv/versions/3.10.*/bin/python}; do
-    [ -f "requirements/python$(version_of "$candidate").lock" ] && { echo "$candidate"; return; }
+    while read -r path; do
+      folder=$(cd "$(dirname "$path")" && pwd -P)
+      [ -n "$own" ] && [[ "$folder/" = "$own"/* ]] && continue # of the environment that is about to be removed
+      [ -f "requirements/python$(version_of "$path").lock" ] && { echo "$path"; return; }
+      break
+    done < <(type -aP "$candidate")
   done
   return 1
 }

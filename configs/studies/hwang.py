@@ -3,7 +3,7 @@
 python -m tf_rnnt_kd.study --study=configs/studies/hwang.py --corpus=DIR --workdir=studies_run
 """
 
-from tf_rnnt_kd.studies import small
+from tf_rnnt_kd.studies import Point, small
 
 TITLE = "Soft and hard targets: self-training and mismatch"
 QUESTION = (
@@ -13,18 +13,19 @@ QUESTION = (
 )
 MINIATURE = small.MINIATURE
 SOFT_WEIGHT = 0.01  # of a sum over all nodes; the paper's grid is 0.01 and 0.001
-SHIFTS = (0, 2, 4, 6)
+SHIFTS = (4, 2, 6)
+SELF = {"soft": "both", "hard": "words", "softonly": "distributions alone", "collapsed": "three numbers"}
 GENERATIONS = 3
 
 
-def get_config(variant):
+def get_config(variant, models=small, soft_weight=SOFT_WEIGHT):
     kind, _, loss = variant.partition("_")
-    config = {"self": small.teacher, "student": small.student}[kind]()
+    config = {"self": models.teacher, "student": models.student}[kind]()
     if loss != "teacher" and kind == "self":
         config.augment.speed_factors = ()  # which stored lattices would not fit
     name, _, shift = loss.partition("-")
     terms = {
-        "soft": {"loss": "soft", "weight": SOFT_WEIGHT},
+        "soft": {"loss": "soft", "weight": soft_weight},
         "collapsed": {"loss": "collapsed", "weight": 0.1},
         "alignment": {"loss": "alignment_kl", "weight": 0.1},
     }
@@ -44,34 +45,42 @@ def get_study(study):
     labels = study.label(teacher, artifacts="hard,collapsed,factored")
     data = [labelled, labels]
     same = {
-        name: study.train(f"self: {name}", variant=f"self_{name}", data=data, note="the teacher's architecture")
-        for name in ("hard", "softonly", "soft", "collapsed")
+        name: study.train(f"self: {name}", variant=f"self_{name}", data=data, note=SELF[name])
+        for name in study.some(SELF)
     }
-    study.claim("soft beats hard in self-training", better=same["soft"], worse=same["hard"])
-    study.claim("collapsed beats hard in self-training", better=same["collapsed"], worse=same["hard"])
-    last = {}
-    for name in ("hard", "soft"):
+    for name in [name for name in same if name in ("soft", "collapsed") and "hard" in same]:
+        study.claim(f"{name} beats hard in self-training", better=same[name], worse=same["hard"])
+    last, lines = {}, {}
+    for name in study.some(("soft", "hard")):
         previous = same[name]
-        for generation in range(2, GENERATIONS + 1):
+        lines[name] = [Point(0, teacher), Point(1, previous)]
+        for generation in study.some(range(2, GENERATIONS + 1), 0):
             again = study.label(previous, artifacts="hard,factored")
             previous = study.train(
                 f"self: {name}, generation {generation}", variant=f"self_{name}", data=[labelled, again]
             )
+            lines[name].append(Point(generation, previous))
         last[name] = previous
-    study.claim("soft beats hard after as many generations", better=last["soft"], worse=last["hard"])
+    if len(last) > 1:
+        study.claim("soft beats hard after as many generations", better=last["soft"], worse=last["hard"])
+    study.curve("Generations of self-training", x_label="generation", lines=lines)
 
-    alone = study.train("streaming: labelled only", variant="student_hard", data=[labelled])
     hard = study.train("streaming: hard", variant="student_hard", data=data)
     soft = study.train("streaming: soft", variant="student_soft", data=data)
-    collapsed = study.train("streaming: collapsed", variant="student_collapsed", data=data)
-    alignment = study.train("streaming: alignment KL", variant="student_alignment", data=data)
-    study.claim("what the teacher wrote helps", better=hard, worse=alone)
+    if not study.miniature:
+        alone = study.train("streaming: labelled only", variant="student_hard", data=[labelled])
+        study.claim("what the teacher wrote helps", better=hard, worse=alone)
     study.claim("hard at least equals unshifted soft under mismatch", better=hard, worse=soft)
-    study.claim("alignment KL beats unshifted soft under mismatch", better=alignment, worse=soft)
-    study.claim("collapsed beats unshifted soft under mismatch", better=collapsed, worse=soft)
-    shifted = [
-        study.train(f"streaming: soft, {shift} frames later", variant=f"student_soft-{shift}", data=data)
-        for shift in SHIFTS[1:]
-    ]
-    study.claim("a shift recovers what unshifted soft loses", better=study.best_on_dev(shifted), worse=soft)
+    for name in study.some(("alignment", "collapsed"), 0):
+        title = {"alignment": "alignment KL"}.get(name, name)
+        other = study.train(f"streaming: {title}", variant=f"student_{name}", data=data)
+        study.claim(f"{title} beats unshifted soft under mismatch", better=other, worse=soft)
+    shifted = {
+        shift: study.train(f"streaming: soft, {shift} frames later", variant=f"student_soft-{shift}", data=data)
+        for shift in study.some(SHIFTS)
+    }
+    points = [Point(shift, system) for shift, system in sorted({0: soft, **shifted}.items())]
+    study.curve("Soft targets shifted in time", x_label="frames that the student may be later", lines={"soft": points})
+    best = study.best_on_dev(list(shifted.values()))
+    study.claim("a shift recovers what unshifted soft loses", better=best, worse=soft)
     study.measure("test")

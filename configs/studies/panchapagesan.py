@@ -3,7 +3,7 @@
 python -m tf_rnnt_kd.study --study=configs/studies/panchapagesan.py --corpus=DIR --workdir=studies_run
 """
 
-from tf_rnnt_kd.studies import small
+from tf_rnnt_kd.studies import Point, small
 
 TITLE = "Collapsed distillation of sparse models"
 QUESTION = (
@@ -16,17 +16,26 @@ SPARSITIES = (60, 90, 95)
 BLOCK = (1, 4)
 
 
-def get_config(variant):
-    name, *options = variant.split("_")
+def smaller():
+    """A dense student of fewer weights."""
     config = small.student()
+    config.model.encoder.width, config.model.encoder.num_layers = 64, 2
+    return config
+
+
+def get_config(variant, dense=small.student, smaller=smaller):
+    name, *options = variant.split("_")
+    config = dense()
     if name in ("sparse", "blocks"):
-        config.train.steps = 1200
-        config.optimizer.peak_learning_rate = 1e-3  # from the dense model's weights
+        steps = config.train.steps
+        config.sparsity.begin, config.sparsity.end = 0, small.at(config, 0.4)
+        config.sparsity.frequency = small.at(config, 0.01)
+        config.train.steps = round(0.6 * steps)
+        config.optimizer.peak_learning_rate *= 0.5  # from the dense model's weights
         config.sparsity.target = int(options[0]) / 100
-        config.sparsity.begin, config.sparsity.end, config.sparsity.frequency = 0, 800, 20
         config.sparsity.block = BLOCK if name == "blocks" else (1, 1)
     elif name == "small":
-        config.model.encoder.width, config.model.encoder.num_layers = 64, 2
+        config = smaller()
     elif name != "dense":
         raise ValueError(f"no variant {variant!r}")
     if "kd" in options:
@@ -45,10 +54,19 @@ def get_study(study):
         without = study.train(name, variant=variant, data=data, **arguments)
         taught = study.train(f"{name}, distilled", variant=f"{variant}_kd", data=data, **arguments)
         study.claim(f"distillation helps: {name}", better=taught, worse=without)
+        return taught, without
 
-    for sparsity in SPARSITIES:
-        pair(f"{sparsity} % sparse", f"sparse_{sparsity}", warm_start=dense)
-    for sparsity in SPARSITIES[:2]:
-        pair(f"{sparsity} % sparse, blocks of {BLOCK[0]} x {BLOCK[1]}", f"blocks_{sparsity}", warm_start=dense)
-    pair("small and dense", "small")
+    gains = {"single weights": [], "blocks": []}
+    for sparsity in study.some(SPARSITIES):
+        taught, without = pair(f"{sparsity} % sparse", f"sparse_{sparsity}", warm_start=dense)
+        gains["single weights"].append(Point(sparsity, taught, against=without))
+    for sparsity in study.some(SPARSITIES[:2], 0):
+        taught, without = pair(
+            f"{sparsity} % sparse, blocks of {BLOCK[0]} x {BLOCK[1]}", f"blocks_{sparsity}", warm_start=dense
+        )
+        gains["blocks"].append(Point(sparsity, taught, against=without))
+    if not study.miniature:
+        pair("small and dense", "small")
+    lines = {name: points for name, points in gains.items() if points}
+    study.curve("What distillation saves", x_label="sparsity, %", lines=lines)
     study.measure("test")

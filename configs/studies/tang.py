@@ -12,61 +12,76 @@ QUESTION = (
     "Do two stages beat one, by how much (published: 19 % relative in all), and does the first token come earlier?"
 )
 MINIATURE = small.MINIATURE
-STAGE = 700
-"""Step at which the second stage begins."""
+STAGE = 0.35
+"""Share of a training after which the second stage begins."""
 
-_LAYERS = "block_2:block_3"  # the last ones
-_THEN = {"kind": "ramp", "begin": STAGE, "end": STAGE + 100}
+METHODS = (
+    "two_stages", "none", "at_once", "output", "hidden", "temperature", "adaptive", "two_stages_adaptive",
+)  # fmt: skip
 _SMOOTH = {"rule": "max_prob", "at_most": 0.9}  # which rule the paper has could not be read
 
 
-def _output(weight, **options):
-    return {"loss": "soft", "weight": weight, "shift": 4, **options}
-
-
-def _hidden(weight):
-    return {"weight": weight, "layer": _LAYERS}
-
-
-_FIRST = {"kind": "step", "from": 1.0, "to": 0.0, "begin": STAGE}
-METHODS = {
-    "none": {},
-    "output": {"output": _output(0.01)},
-    "temperature": {"output": _output(0.01, temperature=2.0)},
-    "adaptive": {"output": _output(0.01, smoothing=_SMOOTH)},
-    "hidden": {"hidden": _hidden(1.0)},
-    "at_once": {"hidden": _hidden(1.0), "output": _output(0.01)},
-    "two_stages": {"hidden": _hidden(_FIRST), "output": _output({**_THEN, "to": 0.01})},
-    "two_stages_adaptive": {
-        "hidden": _hidden(_FIRST),
-        "output": _output({**_THEN, "to": 0.01}, smoothing=_SMOOTH),
-    },
-}
-
-
-def get_config(variant):
+def get_config(variant, models=small, output_weight=0.01):
     if variant == "teacher":
-        return small.teacher()
+        return models.teacher()
     if variant not in METHODS:
         raise ValueError(f"no variant {variant!r}: choose teacher, {', '.join(METHODS)}")
-    config = small.student()
+    config = models.student()
+    stage, layers = small.at(config, STAGE), f"{last_layer(config)}:{last_layer(models.teacher())}"
+
+    def output(weight=output_weight, **options):
+        return {"loss": "soft", "weight": weight, "shift": 4, **options}
+
+    def hidden(weight=1.0):
+        return {"weight": weight, "layer": layers}
+
+    first = {"kind": "step", "from": 1.0, "to": 0.0, "begin": stage}
+    then = {"kind": "ramp", "begin": stage, "end": stage + small.at(config, 0.05), "to": output_weight}
+    terms = {
+        "none": {},
+        "output": {"output": output()},
+        "temperature": {"output": output(temperature=2.0)},
+        "adaptive": {"output": output(smoothing=_SMOOTH)},
+        "hidden": {"hidden": hidden()},
+        "at_once": {"hidden": hidden(), "output": output()},
+        "two_stages": {"hidden": hidden(first), "output": output(then)},
+        "two_stages_adaptive": {"hidden": hidden(first), "output": output(then, smoothing=_SMOOTH)},
+    }
     with config.unlocked():
-        config.losses.update(METHODS[variant])
+        config.losses.update(terms[variant])
     return config
+
+
+def last_layer(config):
+    """Name of an encoder's last block."""
+    return f"block_{config.model.encoder.num_layers - 1}"
+
+
+def _last(study, variant):
+    return f"block_{study.config(variant)['model']['encoder']['num_layers'] - 1}"
 
 
 def get_study(study):
     labelled = study.records("train-labeled")
     teacher = study.train("teacher", variant="teacher", data=[labelled], seeds=1, note="full context")
-    artifacts = {"artifacts": "hard,factored,hidden", "flags": ("--hidden_layers=block_3",)}
-    data = [
-        study.label(teacher, split="train-labeled", targets="reference", **artifacts),
-        study.label(teacher, **artifacts),
-    ]
-    students = {name: study.train(name.replace("_", " "), variant=name, data=data) for name in METHODS}
+    layer = _last(study, "teacher")
+    flags = () if study.miniature else (f"--hidden_layers={layer}",)
+    artifacts = {"artifacts": "hard,factored,hidden", "flags": flags}
+    data = [study.label(teacher, **artifacts)]
+    if not study.miniature:
+        data.insert(0, study.label(teacher, split="train-labeled", targets="reference", **artifacts))
+    students = {}
+    for name in study.some(METHODS, 2):
+        pair, hidden = f"{_last(study, name)}:{layer}", study.config(name)["losses"].get("hidden")
+        # A miniature has fewer layers.
+        settings = {"losses.hidden.layer": pair} if hidden and hidden["layer"] != pair else None
+        students[name] = study.train(name.replace("_", " "), variant=name, data=data, settings=settings)
     for better, worse in (
-        ("output", "none"), ("hidden", "none"), ("two_stages", "at_once"), ("two_stages", "output"),
-        ("two_stages", "hidden"), ("adaptive", "temperature"), ("two_stages_adaptive", "none"),
+        ("output", "none"), ("hidden", "none"), ("two_stages", "none"), ("two_stages", "at_once"),
+        ("two_stages", "output"), ("two_stages", "hidden"), ("adaptive", "temperature"),
+        ("two_stages_adaptive", "none"),
     ):  # fmt: skip
-        study.claim(f"{better} beats {worse}", better=students[better], worse=students[worse])
+        if {better, worse} <= set(students):
+            text = f"{better} beats {worse}".replace("_", " ")
+            study.claim(text, better=students[better], worse=students[worse])
     study.measure("test")

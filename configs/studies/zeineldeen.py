@@ -3,7 +3,7 @@
 python -m tf_rnnt_kd.study --study=configs/studies/zeineldeen.py --corpus=DIR --workdir=studies_run
 """
 
-from tf_rnnt_kd.studies import small
+from tf_rnnt_kd.studies import Point, small
 
 TITLE = "Full-sum distillation from bad teachers"
 QUESTION = (
@@ -12,54 +12,64 @@ QUESTION = (
     "list ranks (sequence-discriminative). How much worse does a student become as its teacher does?"
 )
 MINIATURE = small.MINIATURE
-TEACHERS = {"good": 1600, "fair": 500, "poor": 300, "bad": 200}
-"""Training steps: early ends make bad teachers."""
+TEACHERS = {"good": 1.0, "fair": 0.3125, "poor": 0.1875, "bad": 0.125}
+"""Shares of a whole training: early ends make bad teachers."""
 
-_LATE = {"kind": "ramp", "begin": 300, "end": 600}  # a student from scratch has no scores to compare yet
-DISTANCES = {
-    "full_sum_l1": {"loss": "full_sum", "distance_kind": "l1", "per_label": True, "weight": {**_LATE, "to": 1.0}},
-    "full_sum_l2": {"loss": "full_sum", "distance_kind": "l2", "per_label": True, "weight": {**_LATE, "to": 1.0}},
-    "n_best": {"loss": "full_sum_n_best", "per_label": True, "weight": {**_LATE, "to": 1.0}},
-    "discriminative": {"loss": "sequence_posterior", "weight": {**_LATE, "to": 1.0}},
-}
-METHODS = ("hard", "collapsed", *DISTANCES)
+METHODS = ("hard", "discriminative", "full_sum_l1", "collapsed", "full_sum_l2", "n_best")
+_LATE = (0.15, 0.3)
+"""Shares of a training between which they come in: a student from scratch has no scores to compare yet."""
 
 
-def get_config(variant):
+def get_config(variant, models=small):
     if variant.startswith("teacher_"):
-        return small.teacher(steps=TEACHERS[variant.removeprefix("teacher_")])
-    config = small.student()
+        config = models.teacher()
+        config.train.steps = small.at(config, TEACHERS[variant.removeprefix("teacher_")])
+        return config
+    if variant not in METHODS:
+        raise ValueError(f"no variant {variant!r}: choose teacher_{{{','.join(TEACHERS)}}}, {', '.join(METHODS)}")
+    config = models.student()
+    begin, end = (small.at(config, share) for share in _LATE)
+    late = {"kind": "ramp", "begin": begin, "end": end}
+    distances = {
+        "full_sum_l1": {"loss": "full_sum", "distance_kind": "l1", "per_label": True},
+        "full_sum_l2": {"loss": "full_sum", "distance_kind": "l2", "per_label": True},
+        "n_best": {"loss": "full_sum_n_best", "per_label": True},
+        "discriminative": {"loss": "sequence_posterior"},
+    }
     with config.unlocked():
         if variant == "collapsed":
             config.losses.collapsed = {"weight": 0.1, "shift": 4}
-        elif variant in DISTANCES:
+        elif variant in distances:
             # The labelled part is trained as ever; of the other, half is what the teacher wrote, half how sure it was.
             config.losses = {
                 "rnnt": {"weight": 1.0, "on": "labelled"},
-                "pseudo": {
-                    "loss": "rnnt",
-                    "on": "unlabelled",
-                    "weight": {"kind": "ramp", "from": 1.0, "to": 0.5, **{k: _LATE[k] for k in ("begin", "end")}},
-                },
-                variant: {**DISTANCES[variant], "on": "unlabelled"},
+                "pseudo": {"loss": "rnnt", "on": "unlabelled", "weight": {**late, "from": 1.0, "to": 0.5}},
+                variant: {**distances[variant], "weight": {**late, "to": 1.0}, "on": "unlabelled"},
             }
-        elif variant != "hard":
-            raise ValueError(f"no variant {variant!r}: choose teacher_{{{','.join(TEACHERS)}}}, {', '.join(METHODS)}")
     return config
 
 
 def get_study(study):
     labelled = study.records("train-labeled")
     study.train("labelled only", variant="hard", data=[labelled], note="no teacher")
-    for quality in TEACHERS:
+    lines = {method: [] for method in study.some(METHODS, 2)}
+    for quality in study.some(TEACHERS):
         teacher = study.train(
             f"teacher, {quality}", variant=f"teacher_{quality}", data=[labelled], seeds=1, note="full context"
         )
         labels = study.label(teacher, artifacts="hard,nbest,collapsed")
         students = {
             method: study.train(f"{method}, {quality} teacher", variant=method, data=[labelled, labels])
-            for method in METHODS
+            for method in lines
         }
-        for method in ("full_sum_l1", "full_sum_l2", "n_best", "discriminative"):
-            study.claim(f"{method} beats hard, {quality} teacher", better=students[method], worse=students["hard"])
+        for method, student in students.items():
+            lines[method].append(Point(teacher, student))
+            if method not in ("hard", "collapsed"):
+                text = f"{method} beats hard, {quality} teacher"
+                study.claim(text, better=student, worse=students["hard"])
+        if "full_sum_l1" in students:
+            text = f"the discriminative variant adds, {quality} teacher"
+            study.claim(text, better=students["discriminative"], worse=students["full_sum_l1"])
+    order = (("hard", "collapsed"), ("collapsed", "full_sum_l1"), ("hard", "full_sum_l1"), ("hard", "discriminative"))
+    study.curve("Students over their teachers", x_label="word error rate of the teacher, %", lines=lines, steeper=order)
     study.measure("test")

@@ -190,7 +190,7 @@ def test_the_line_of_dev_filters_what_lies_below_it(world, tmp_path, capsys):
     run(world, tmp_path / "dev")
     values = flags.FlagValues()
     fit_filter.define_flags(values)
-    values(["program", f"--labelled={tmp_path / 'dev'}", f"--output={tmp_path / 'park.json'}"])
+    values(["program", f"--records={tmp_path / 'dev'}", f"--output={tmp_path / 'park.json'}"])
     fit_filter.run(values)
     printed = capsys.readouterr().out
     records = labelled(tmp_path / "dev")
@@ -213,6 +213,6 @@ def test_the_line_of_dev_filters_what_lies_below_it(world, tmp_path, capsys):
     values["split"].value = "train"
     with pytest.raises(ValueError, match="no split 'train' in this dataset, it has: dev"):
         fit_filter.run(values)
-    values["labelled"].value = str(world / "records")
+    values["records"].value = str(world / "records")
     with pytest.raises(ValueError, match="has no labels: make them with python -m beam_pipelines.pseudo_label"):
         fit_filter.run(values)

@@ -155,8 +155,10 @@ def _run(*arguments):
 def test_a_measurement_is_kept_and_used_again(tmp_path, capsys):
     kept = tmp_path / "measurement.json"
     kept.write_text(json.dumps(MEASURED._asdict()))
-    _run("--hours=1000,2000", f"--measurement={kept}", "--workers=10", "--json", "--records=nowhere")
-    content = json.loads(capsys.readouterr().out)
+    figures = tmp_path / "figures.json"
+    _run("--hours=1000,2000", f"--measurement={kept}", "--workers=10", f"--json={figures}", "--records=nowhere")
+    content = json.loads(figures.read_text())
+    capsys.readouterr()
     assert content["measurement"] == MEASURED._asdict()
     assert [one["hours"] for one in content["plans"]] == [1000, 2000]
     assert content["plans"][0] == plan(MEASURED, hours=1000, workers=10)._asdict()

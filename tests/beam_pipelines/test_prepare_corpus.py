@@ -418,7 +418,7 @@ def test_a_dry_run_says_what_is_there_and_writes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "prepare_corpus: --input is missing: Folder of the corpus, a manifest or a pattern, may be repeated"),
+        ([], "prepare_corpus: --input is missing: Folder of the corpus, a manifest or a pattern."),
         (["--input=/nonexistent", "--output=x"], "prepare_corpus: no such file or folder: /nonexistent; --input takes"),
         (["--input=.", "--num_shards=many"], "prepare_corpus: flag --num_shards=many: "),
         (["--input=.", "--output=x", "--segment_seconds=2"], "prepare_corpus: --segment_seconds must be MIN,MAX"),

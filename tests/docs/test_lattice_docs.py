@@ -1,4 +1,4 @@
-"""The pages on the lattice: their code runs, their links lead somewhere, and no loss is missing."""
+"""The pages on the lattice: their code runs, and no loss is missing."""
 
 import pathlib
 import re
@@ -52,19 +52,6 @@ def test_the_test_of_the_docs_can_fail(pairs):
     exec(test, namespace)
     with pytest.raises(AssertionError):
         namespace["test_reverse_collapsed"](pairs.make_pair(3))
-
-
-@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
-def test_links_and_pictures_lead_somewhere(page):
-    text = page.read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#\s]*)(#[^)\s]*)?\)", text):
-        target, anchor = link
-        path = (page.parent / target).resolve() if target else page
-        assert path.exists(), f"{page.name} links to {target}"
-        if anchor:
-            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-            anchors = {re.sub(r"[^a-z0-9_ -]", "", title.lower()).replace(" ", "-") for title in titles}
-            assert anchor[1:] in anchors, f"{page.name} links to {target}{anchor}"
 
 
 def test_every_page_and_every_loss_is_in_the_index():

@@ -154,7 +154,7 @@ def test_the_binary_fits_on_one_result_and_measures_on_another(tmp_path):
         result_of(*overconfident(3000, seed), split=name).save(tmp_path / f"{name}.json")
     command = [sys.executable, "-m", "tf_rnnt_kd.calibrate", f"--result={tmp_path}/dev.json"]
     run = subprocess.run(
-        [*command, f"--output={tmp_path}/c.json", f"--test={tmp_path}/test.json"],
+        [*command, f"--output={tmp_path}/c.json", f"--test_results={tmp_path}/test.json"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     fitted = Calibration.load(tmp_path / "c.json")

@@ -70,7 +70,7 @@ def test_transcribe_goes_on_after_bad_files(student, audio, tmp_path):
     (tmp_path / "empty.flac").touch()
     (tmp_path / "text.wav").write_text("not audio at all")
     result = start(
-        "transcribe", f"--saved_model={student.path}", "--batch_size=2",
+        "transcribe", f"--model={student.path}", "--batch_size=2",
         "empty.flac", "a.wav", "text.wav", "missing.wav", "b.wav", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 1
@@ -87,9 +87,9 @@ def test_transcribe_goes_on_after_bad_files(student, audio, tmp_path):
         ("export", [], "--workdir=DIR is missing"),
         ("export", ["--workdir=here"], "--output=DIR is missing"),
         ("export_lite", ["--output=there"], "--model=DIR is missing"),
-        ("export_lite", ["--model=here", "--output=there", "--records=run/records"], "is not RECORDS:SPLIT"),
-        ("transcribe", ["a.wav"], "--saved_model=DIR is missing"),
-        ("transcribe", ["--saved_model=here"], "name at least one audio file"),
+        ("export_lite", ["--model=here", "--output=there"], "--model=here: there is no such file or folder"),
+        ("transcribe", ["a.wav"], "--model=DIR is missing"),
+        ("transcribe", ["--model=here"], "name at least one audio file"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(module, arguments, hint):

@@ -1,7 +1,9 @@
 """Running a study: what is done is not done again, wherever it stopped."""
 
+import pathlib
+
 import pytest
-from toy_study import Execution
+from toy_study import Execution, toy_config
 
 from tf_rnnt_kd.studies import Runner, Undecided
 from tf_rnnt_kd.studies.jobs import Job
@@ -38,6 +40,30 @@ def test_a_study_that_never_decides_is_an_error(make, definition):
 
     with pytest.raises(ValueError, match="toy: all jobs are done, and it is still undecided what to do"):
         Runner(lambda: make(definition=definition._replace(get_study=undecided)), execute=Execution()).run()
+
+
+def test_the_same_training_under_another_name_is_linked(make, definition, tmp_path):
+    def one(study, name="one", variant="student"):
+        system = study.train(name, variant=variant, data=[study.records("train-labeled")], seeds=1)
+        study.claim("it is itself", better=system, worse=system)
+        study.measure("test")
+
+    def other(study):
+        one(study, "other", "alias")
+
+    both = definition._replace(get_config=lambda variant: toy_config("student"))
+    Runner(lambda: make(definition=both._replace(get_study=one)), execute=Execution()).run()
+    begun = tmp_path / "work" / "training"
+    (first,) = begun.iterdir()
+    (begun / first.name.replace("student", "alias")).mkdir()
+    execution = Execution()
+    study = Runner(lambda: make(definition=both._replace(get_study=other)), execute=execution).run()
+    (folder,) = study.systems["other"].folders.values()
+    assert pathlib.Path(folder).resolve() == first.resolve() and pathlib.Path(folder).name.startswith("alias-1-")
+    assert [name for name in execution.names if "on-test" not in name] == []
+    again = Execution()
+    Runner(lambda: make(definition=both._replace(get_study=other)), execute=again).run()
+    assert again.names == []
 
 
 def test_the_time_left_is_that_of_jobs_of_the_same_kind():

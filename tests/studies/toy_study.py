@@ -1,14 +1,20 @@
-"""A study of toys, and an execution that only leaves what its jobs would leave."""
+"""A study of toys, an execution that only leaves what its jobs would leave, and a corpus of tones."""
 
 import dataclasses
 import json
 import pathlib
 
+import numpy as np
+import soundfile
+
 from tf_rnnt_kd.evaluation.results import Result
+from tf_rnnt_kd.studies import Point
 from tf_rnnt_kd.training.config import default_config
 
 WORDS = [3, 4, 5, 2]
 """Of each utterance of the toy test set."""
+
+_HERTZ = {"GO": 300, "STOP": 500, "LEFT": 900, "RIGHT": 1600, "UP": 2800}
 
 
 def toy_config(variant):
@@ -26,6 +32,8 @@ def toy_study(study):
     best = study.best_on_dev([few, many])
     last = study.train("from the best", variant="other", data=data, warm_start=best)
     study.claim("a warm start helps", better=last, worse=best)
+    study.curve("By steps", x_label="steps", lines={"alone": [Point(20, few), Point(25, many)]}, steeper=[("a", "b")])
+    study.curve("By bytes", x_label="bytes", lines={"warm": [Point(labels, last, against=best)]}, logarithmic=True)
     study.measure("test")
 
 
@@ -46,7 +54,8 @@ def result(name, errors):
 
 
 class Execution:
-    """Leaves done.json of a training (dev rate by the number of jobs before it) and result.json of an evaluation."""
+    """Leaves done.json of a training (dev rate by the number of jobs before it), dataset.json of a labelling and
+    result.json of an evaluation."""
 
     def __init__(self, *, fail_at=None):
         self.names, self.fail_at = [], fail_at
@@ -60,7 +69,35 @@ class Execution:
             folder = pathlib.Path(flags["workdir"])
             folder.mkdir(parents=True)
             (folder / "done.json").write_text(json.dumps({"best_dev_wer": 0.5 - 0.01 * len(self.names)}))
+        if arguments[0] == "beam_pipelines.pseudo_label":
+            folder = pathlib.Path(flags["output"])
+            folder.mkdir(parents=True)
+            artifacts = {artifact: {"bytes_per_hour": 1000.0} for artifact in flags["artifacts"].split(",")}
+            (folder / "dataset.json").write_text(json.dumps({"artifacts": artifacts}))
         if arguments[0] == "tf_rnnt_kd.evaluate":
             warm = "other" in flags["name"]
             result(flags["name"], [0, 1, 0, 0] if warm else [2, 1, 3, 1]).save(flags["json"])
         return 2.0
+
+
+def write_tones(root, *, sizes, seed=0):
+    """A corpus in LibriSpeech layout whose words are tones: {split: utterances}, eight of each speaker."""
+    random, hertz, speaker = np.random.default_rng(seed), _HERTZ, 0
+    for split, size in sizes.items():
+        alignments = ["utt\tword\tstart_s\tend_s"]
+        for index in range(size):
+            if index % 8 == 0:
+                speaker, lines = speaker + 1, []
+            chapter = pathlib.Path(root, split, str(speaker), "1")
+            chapter.mkdir(parents=True, exist_ok=True)
+            name, words = f"{speaker}-1-{index:04d}", random.choice(list(hertz), 2)
+            tones = [np.sin(2 * np.pi * hertz[word] * np.arange(6400) / 16000) for word in words]
+            waveform = 0.2 * np.concatenate([part for tone in tones for part in (np.zeros(1600), tone)])
+            waveform += 0.01 * random.normal(size=len(waveform))
+            soundfile.write(chapter / f"{name}.flac", waveform.astype(np.float32), 16000)
+            lines.append(f"{name} {' '.join(words)}")
+            alignments += [f"{name}\t{w}\t{0.1 + 0.5 * i:.3f}\t{0.5 * i + 0.5:.3f}" for i, w in enumerate(words)]
+            if split != "train-unlabeled":
+                (chapter / f"{speaker}-1.trans.txt").write_text("\n".join(lines) + "\n")
+        if split != "train-unlabeled":
+            pathlib.Path(root, split, "alignments.tsv").write_text("\n".join(alignments) + "\n")

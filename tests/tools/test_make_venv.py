@@ -26,7 +26,8 @@ def checkout(tmp_path):
     shutil.copy(_PROJECT / "tools" / "make_venv.sh", tmp_path / "tools")
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / "python3.11.lock").write_text("a==1\nb==2\n")
-    for name in ("setup.py", "pyproject.toml"):
+    (tmp_path / "tf_rnnt_kd").mkdir()
+    for name in ("setup.py", "pyproject.toml", "tf_rnnt_kd/programs.py"):
         (tmp_path / name).write_text("")
     (tmp_path / "bin").mkdir()
     stub = tmp_path / "bin" / "python3.11"
@@ -70,6 +71,16 @@ def test_changed_lock_is_installed_anew_and_changed_project_alone(checkout):
     (checkout / ".venv" / "old").touch()
     assert len(_call(checkout)[2]) == 2
     assert not (checkout / ".venv" / "old").exists()
+
+
+def test_an_active_environment_is_not_made_of_itself(checkout):
+    _call(checkout)
+    (checkout / ".venv" / "bin" / "python3.11").symlink_to("python")
+    (checkout / "requirements" / "python3.11.lock").write_text("a==2\nb==2\n")
+    code, said, calls = _call(checkout, PATH=f"{checkout / '.venv/bin'}:{checkout / 'bin'}:{os.defpath}")
+    assert code == 0
+    assert f"with {checkout / 'bin' / 'python3.11'} " in said
+    assert len(calls) == 2
 
 
 def test_interrupted_install_is_done_again(checkout):

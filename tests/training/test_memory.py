@@ -125,7 +125,10 @@ def test_the_estimate_is_near_what_a_process_takes(tmp_path):
 @pytest.mark.parametrize(
     "largest, advice",
     [
-        ("encoder activations", r"lower data.frames_per_batch, and raise train.accumulate_steps.*now 12800"),
+        (
+            "encoder activations",
+            r"set train.recompute=blocks or all.*lower data.frames_per_batch.*train.accumulate_steps.*now 12800",
+        ),
         ("optimizer", "adafactor"),
         ("data", "data.shuffle_buffer"),
         ("weights", "a smaller model"),

@@ -15,7 +15,13 @@ from tf_rnnt_kd.training.batching import merge
 # Sparsity, clipping and averaging are part of what must be equal.
 PLAIN = {"numbers": [[0], [2], [4]], "overrides": {"sparsity.target": 0.5, "sparsity.end": 2, "sparsity.frequency": 1}}
 ACCUMULATED = {"numbers": [[0, 2], [4, 6]], "train": {"accumulate_steps": 2}}
-DROPPED = {"numbers": [[0]], "overrides": {"model.encoder.dropout": 0.5, "variational_noise.deviation": 0.1}}
+DROPPED = {
+    "numbers": [[0]],
+    "overrides": {
+        "model.encoder.dropout": 0.5, "model.encoder.convolution_norm": "batch", "variational_noise.deviation": 0.1,
+    },
+}  # fmt: skip
+RECOMPUTED = {**DROPPED, "train": {"recompute": "blocks"}}
 
 
 def command(settings, output):
@@ -43,7 +49,7 @@ def one_device():
 def mirrored(tmp_path_factory):
     # In a process of its own: one that has used TensorFlow can no longer cut its CPU in two.
     path = tmp_path_factory.mktemp("mirrored") / "out.npz"
-    cases = {"plain": PLAIN, "accumulated": ACCUMULATED, "dropped": DROPPED}
+    cases = {"plain": PLAIN, "accumulated": ACCUMULATED, "dropped": DROPPED, "recomputed": RECOMPUTED}
     settings = {"strategy": "mirrored", "virtual_cpus": 2, "cases": cases}
     done = subprocess.run(command(settings, path), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -72,6 +78,14 @@ def test_replicas_drop_different_units(mirrored):
     different = [value for value in draws.values() if value[0].tolist() != value[1].tolist()]
     assert len(different) == len(draws) > 1
     assert found["terms/0/finite"]
+
+
+def test_replicas_compute_activations_again(mirrored):
+    # With masks, noise on the weights, and statistics over both replicas.
+    found, expected = of_case(mirrored, "recomputed"), of_case(mirrored, "dropped")
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

@@ -88,6 +88,7 @@ def session(sources, losses):
     config.model.joint_width = 12
     config.data.update(frames_per_batch=1600, num_buckets=1, shuffle_buffer=16)
     config.augment.update(freq_width=3, time_masks=1)
+    config.optimizer.ema_decay = 0.0  # a second model would take seconds to build
     config.losses = {"rnnt": {"weight": 1.0}, **losses}
     made = Session(config, sources=sources, tokenizer=TOKENIZER, frontend=LogMelFrontend(num_mel_bins=20))
     made.start()

@@ -68,6 +68,7 @@ class Tiny:
         from tf_rnnt_kd.training.step import TrainStep, random_states
         from tf_rnnt_kd.training.variational_noise import VariationalNoise
 
+        keras.utils.clear_session()  # the names of dropout's states, which several replicas draw by, begin anew
         keras.utils.set_random_seed(0)
         self.strategy = strategy
         with strategy.scope() if strategy is not None else contextlib.nullcontext():

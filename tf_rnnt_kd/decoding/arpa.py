@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import math
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -41,7 +42,7 @@ class Ngrams:
     known: np.ndarray
 
 
-def read_arpa(path, *, pieces: Sequence[str]) -> Ngrams:
+def read_arpa(path: str | os.PathLike, *, pieces: Sequence[str]) -> Ngrams:
     """Reads an ARPA file, plain or .gz, whose words are the pieces of a tokenizer.
 
     Where every piece is a whole word, the file's words may lack the mark U+2581. What the tokenizer lacks is left out:
@@ -68,7 +69,7 @@ def read_arpa(path, *, pieces: Sequence[str]) -> Ngrams:
             if -1 not in key:
                 rows[key] = log_prob, backoff
         translated.append(rows)
-    nodes = {(): 0}
+    nodes: dict[tuple[int, ...], int] = {(): 0}
     for rows in translated[:-1]:
         nodes.update({key: len(nodes) + k for k, key in enumerate(rows)})
 

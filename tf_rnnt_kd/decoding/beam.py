@@ -9,8 +9,11 @@ search. docs/decisions/0018-beam-search.md compares it with others.
 """
 
 import dataclasses
+from typing import Any
 
-from tf_rnnt_kd.decoding.expansion import Search
+import tensorflow as tf
+
+from tf_rnnt_kd.decoding.expansion import BeamResult, Search
 from tf_rnnt_kd.decoding.scorers import Scorer
 
 
@@ -48,12 +51,14 @@ class BeamSearch:
                 f"expansion_margin ({self.expansion_margin}) must not be negative; None follows every token"
             )
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         """The settings as a dictionary that JSON takes, with what each scorer says of itself."""
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**settings, "scorers": [scorer.describe() for scorer in self.scorers]}
 
-    def __call__(self, model, encoder_projection, lengths, *, trim=True):
+    def __call__(
+        self, model: Any, encoder_projection: tf.Tensor, lengths: tf.Tensor, *, trim: bool = True
+    ) -> BeamResult:
         """The best hypotheses.
 
         Args:
@@ -71,6 +76,6 @@ class BeamSearch:
         return Search(self, model, encoder_projection, lengths, trim).run()
 
 
-def beam_decode(model, encoder_projection, lengths, **settings):
+def beam_decode(model: Any, encoder_projection: tf.Tensor, lengths: tf.Tensor, **settings: Any) -> BeamResult:
     """`BeamSearch(**settings)` at once."""
     return BeamSearch(**settings)(model, encoder_projection, lengths)

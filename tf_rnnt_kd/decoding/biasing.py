@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -35,12 +35,18 @@ class PhraseBias:
       name: for `describe`.
     """
 
-    def __init__(self, phrases, num_tokens, *, vocab_size: int, bonus: float, name: str = ""):
+    variables: Sequence[tf.Variable] = ()
+
+    def __init__(
+        self, phrases: tf.Tensor, num_tokens: tf.Tensor, *, vocab_size: int, bonus: float, name: str = ""
+    ):
         self.bonus, self.name = bonus, name
         self._automaton = _build(tf.cast(phrases, tf.int32), tf.cast(num_tokens, tf.int32), vocab_size=vocab_size)
 
     @classmethod
-    def from_token_lists(cls, phrases: Sequence[Sequence[int]], *, vocab_size: int, bonus: float):
+    def from_token_lists(
+        cls, phrases: Sequence[Sequence[int]], *, vocab_size: int, bonus: float
+    ) -> "PhraseBias":
         """Of phrases that are known beforehand; their tables become constants of the graph.
 
         Raises:
@@ -59,21 +65,21 @@ class PhraseBias:
             bias._automaton = _Automaton(*(tensor.numpy() for tensor in bias._automaton))
         return bias
 
-    def start(self, batch_size):
+    def start(self, batch_size: int | tf.Tensor) -> Any:
         return tf.zeros([batch_size], tf.int32)
 
-    def label_scores(self, state):
+    def label_scores(self, state: Any) -> tf.Tensor:
         following, earned, pending = self._automaton
         worth = tf.gather(tf.convert_to_tensor(earned) + pending, tf.gather(following, state)[:, 1:])
         return self.bonus * tf.cast(worth - tf.gather(pending, state)[:, None], tf.float32)
 
-    def advance(self, state, tokens):
+    def advance(self, state: Any, tokens: tf.Tensor) -> Any:
         return tf.gather_nd(self._automaton.following, tf.stack([state, tokens], axis=1))
 
-    def final(self, state):
+    def final(self, state: Any) -> tf.Tensor:
         return -self.bonus * tf.cast(tf.gather(self._automaton.pending, state), tf.float32)
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return {"kind": "phrases", "name": self.name, "bonus": float(self.bonus)}
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import os
 import pathlib
+from typing import Any
 
 import tensorflow as tf
 
@@ -28,18 +30,18 @@ class Calibration:
         if not (self.scale > 0 and math.isfinite(self.scale) and math.isfinite(self.offset)):
             raise ValueError(f"a calibration needs a positive scale and a finite offset, got {self}")
 
-    def __call__(self, confidence):
+    def __call__(self, confidence: tf.Tensor) -> tf.Tensor:
         """Confidences in 0..1, float32 of any shape, to such that are right as often as they say."""
         clipped = tf.clip_by_value(confidence, SMALLEST, 1.0 - SMALLEST)
         return tf.sigmoid(self.scale * (tf.math.log(clipped) - tf.math.log1p(-clipped)) + self.offset)
 
-    def save(self, path, **more):
+    def save(self, path: str | os.PathLike, **more: Any) -> None:
         """Writes JSON; `more` is kept beside the two numbers, for the reader."""
         content = {**dataclasses.asdict(self), **more}
         pathlib.Path(path).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> "Calibration":
         """Reads what `save` wrote.
 
         Raises:

@@ -1,6 +1,6 @@
 """Scores from outside the model that a beam search adds up: what a scorer is, and neural language models as one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -10,21 +10,26 @@ class Scorer(Protocol):
     """Adds something to each hypothesis for its tokens; blanks are free.
 
     R hypotheses are seen at once, of any utterances. A state is a tensor [R, ...] or a nest of such.
+
+    Attributes:
+      variables: what it reads, and a SavedModel must hold.
     """
 
-    def start(self, batch_size) -> Any:
+    variables: Sequence[tf.Variable]
+
+    def start(self, batch_size: int | tf.Tensor) -> Any:
         """The state before the first token."""
 
-    def label_scores(self, state) -> tf.Tensor:
+    def label_scores(self, state: Any) -> tf.Tensor:
         """float32 [R, V - 1]: what each symbol but the blank would add, in natural-log units, weight included."""
 
-    def advance(self, state, tokens) -> Any:
+    def advance(self, state: Any, tokens: tf.Tensor) -> Any:
         """The state after `tokens` [R] int32."""
 
-    def final(self, state) -> tf.Tensor:
+    def final(self, state: Any) -> tf.Tensor:
         """float32 [R]: what is added where the utterance ends."""
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """What it is, for JSON."""
 
 
@@ -37,25 +42,30 @@ class NeuralLanguageModel:
       initial_state: batch_size -> the state before the beginning, a tensor [R, ...] or a nest of such.
       weight: of the log-probabilities; a negative one takes away, as for an internal language model.
       name: for `describe`.
+      variables: those of the model.
     """
 
-    def __init__(self, step: Callable, *, initial_state: Callable, weight: float, name: str = "neural"):
+    def __init__(
+        self, step: Callable, *, initial_state: Callable, weight: float, name: str = "neural",
+        variables: Sequence[tf.Variable] = (),
+    ):
         self._step, self._initial_state = step, initial_state
         self.weight, self.name = float(weight), name
+        self.variables = tuple(variables)
 
-    def start(self, batch_size):
+    def start(self, batch_size: int | tf.Tensor) -> Any:
         return self._advanced(tf.zeros([batch_size], tf.int32), self._initial_state(batch_size))
 
-    def label_scores(self, state):
+    def label_scores(self, state: Any) -> tf.Tensor:
         return state["scores"][:, 1:]
 
-    def advance(self, state, tokens):
+    def advance(self, state: Any, tokens: tf.Tensor) -> Any:
         return self._advanced(tokens, state["model"])
 
-    def final(self, state):
+    def final(self, state: Any) -> tf.Tensor:
         return state["scores"][:, 0]
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         return {"kind": "neural language model", "name": self.name, "weight": self.weight}
 
     def _advanced(self, tokens, model_state):

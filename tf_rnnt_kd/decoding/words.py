@@ -4,6 +4,7 @@ A search says at which encoder frame it emitted a token; an RNN-T knows no more 
 are those of emission: a token starts where the frame of its emission starts, and ends where that frame ends.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -37,7 +38,7 @@ class TokenTimes(NamedTuple):
     token_end_seconds: tf.Tensor
 
 
-def token_times(token_frames, *, num_tokens, frame_seconds):
+def token_times(token_frames: tf.Tensor, *, num_tokens: tf.Tensor, frame_seconds: float) -> TokenTimes:
     """When tokens were emitted.
 
     Args:
@@ -54,8 +55,9 @@ def token_times(token_frames, *, num_tokens, frame_seconds):
 
 
 def words_from_tokens(
-    tokens, *, num_tokens, token_frames, token_confidence, pieces, frame_seconds, calibration=None
-):
+    tokens: tf.Tensor, *, num_tokens: tf.Tensor, token_frames: tf.Tensor, token_confidence: tf.Tensor,
+    pieces: Sequence[str], frame_seconds: float, calibration: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> Words:
     """Joins tokens to words at the mark U+2581.
 
     A piece that begins with the mark begins a word, and so does each utterance's first token. A mark that no letter
@@ -78,8 +80,8 @@ def words_from_tokens(
     times = token_times(token_frames, num_tokens=num_tokens, frame_seconds=frame_seconds)
     rows = tf.broadcast_to(tf.range(batch)[:, None], tf.shape(tokens))
     # From here one list of all tokens, and of all words in it.
-    rows, begins, tokens, token_starts, token_ends, confidence = (
-        tf.boolean_mask(x, valid) for x in (rows, begins, tokens, *times, token_confidence)
+    rows, begins, tokens, token_starts, token_ends, confidence = _where_true(
+        valid, rows, begins, tokens, *times, token_confidence
     )
     word_of_token = tf.cumsum(tf.cast(begins, tf.int32)) - 1
     count = tf.reduce_sum(tf.cast(begins, tf.int32))
@@ -93,18 +95,20 @@ def words_from_tokens(
     word_confidence = tf.math.unsorted_segment_min(confidence, word_of_token, count)
     if calibration is not None:
         word_confidence = calibration(word_confidence)
-    kept = tf.strings.length(words) > 0
-    word_rows, words, start_seconds, end_seconds, word_confidence = (
-        tf.boolean_mask(x, kept) for x in (word_rows, words, start_seconds, end_seconds, word_confidence)
+    word_rows, words, start_seconds, end_seconds, word_confidence = _where_true(
+        tf.strings.length(words) > 0, word_rows, words, start_seconds, end_seconds, word_confidence
     )
-
-    def by_utterance(values, default):
-        return tf.RaggedTensor.from_value_rowids(values, word_rows, nrows=batch, validate=False).to_tensor(default)
-
+    ragged = tf.RaggedTensor.from_value_rowids(words, word_rows, nrows=batch, validate=False)
     return Words(
-        words=by_utterance(words, ""),
-        num_words=tf.math.unsorted_segment_sum(tf.ones_like(word_rows), word_rows, batch),
-        word_start_seconds=by_utterance(start_seconds, 0.0),
-        word_end_seconds=by_utterance(end_seconds, 0.0),
-        word_confidence=by_utterance(word_confidence, 0.0),
+        words=ragged.to_tensor(""),
+        num_words=ragged.row_lengths(),
+        word_start_seconds=ragged.with_values(start_seconds).to_tensor(0.0),
+        word_end_seconds=ragged.with_values(end_seconds).to_tensor(0.0),
+        word_confidence=ragged.with_values(word_confidence).to_tensor(0.0),
     )
+
+
+def _where_true(mask, *values):
+    """The elements of each tensor where `mask`, of the same shape, is true, as vectors: tf.boolean_mask of all."""
+    places = tf.where(tf.reshape(mask, [-1]))[:, 0]
+    return [tf.gather(tf.reshape(value, [-1]), places) for value in values]

@@ -81,7 +81,7 @@ def sure_words(pairs: Iterable[tuple[Utterance, Hypothesis]]) -> dict[str, dict[
     if not any(hypothesis.word_confidence for _, hypothesis in told):
         return {}
     correct = correct_words(
-        [utterance.text for utterance, _ in told], hypotheses=[hypothesis.text for _, hypothesis in told]
+        [utterance.text or "" for utterance, _ in told], hypotheses=[hypothesis.text for _, hypothesis in told]
     )
     return {
         utterance.utterance_id: {

@@ -26,7 +26,7 @@ def emission_delays(
     *,
     reference_end_seconds: Sequence[Sequence[float]],
     hypotheses: Sequence[str],
-    hypothesis_end_seconds: Sequence[Sequence[float]],
+    hypothesis_end_seconds: Sequence[Sequence[float] | np.ndarray],
 ) -> np.ndarray:
     """Delay of each correctly recognised word: when the system emitted its last token, less when the speaker ended it.
 
@@ -62,7 +62,7 @@ def emission_delays(
     return np.asarray(delays, np.float64)
 
 
-def _check(words: Sequence[str], *, ends: Sequence[float], side: str) -> None:
+def _check(words: Sequence[str], *, ends: Sequence[float] | np.ndarray, side: str) -> None:
     if len(words) != len(ends):
         raise ValueError(
             f"{len(ends)} end times for the {len(words)} words of the {side} {' '.join(words)!r}: "

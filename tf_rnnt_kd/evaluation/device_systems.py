@@ -45,6 +45,7 @@ def measure(saved_model: str, *, folder: str | Path, records: str, split: str) -
     """
     path = Path(version_folder(saved_model))
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    candidates: list[tuple[str, int, systems.System | DeviceSystem]]
     candidates = [(SAVED_MODEL, size, systems.load_saved_model(path))]
     for file_format, file in read_lite_metadata(folder)["files"].items():
         candidates.append((file_format, file["bytes"], DeviceSystem(folder, file_format=file_format)))

@@ -15,6 +15,7 @@ from tf_rnnt_kd.decoding import Calibration
 from tf_rnnt_kd.evaluation import confidence, delay, latency, wer
 from tf_rnnt_kd.evaluation.corpus import Corpus
 from tf_rnnt_kd.evaluation.systems import Hypothesis, Speed
+from tf_rnnt_kd.evaluation.wer import ErrorCounts
 from tf_rnnt_kd.records.schema import SAMPLE_RATE, Utterance
 from tf_rnnt_kd.text import normalise
 
@@ -61,7 +62,7 @@ class Result:
     calibration: dict[str, float] | None = None
     result_version: int = RESULT_VERSION
 
-    def counts(self) -> wer.ErrorCounts:
+    def counts(self) -> ErrorCounts:
         """The errors of each utterance, in the order of `per_utterance`."""
         columns = ("substitutions", "insertions", "deletions", "words")
         return wer.ErrorCounts(*(np.array([row[name] for row in self.per_utterance], np.int64) for name in columns))
@@ -132,7 +133,7 @@ def score(
         )
     # Both sides in one spelling; the references come normalised from the corpus.
     pairs = [(utterance, dataclasses.replace(said, text=normalise(said.text))) for utterance, said in pairs]
-    references = [utterance.text for utterance, _ in pairs]
+    references = [utterance.text or "" for utterance, _ in pairs]
     hypotheses = [hypothesis.text for _, hypothesis in pairs]
     counts = wer.count_errors(references, hypotheses=hypotheses)
     aligned = _aligned(pairs)
@@ -234,7 +235,7 @@ def _delay(aligned: Sequence[tuple[Utterance, Hypothesis]]) -> dict[str, float] 
     if not aligned:
         return None
     delays = delay.emission_delays(
-        [utterance.text for utterance, _ in aligned],
+        [utterance.text or "" for utterance, _ in aligned],
         reference_end_seconds=[[end for _, _, end in utterance.words] for utterance, _ in aligned],
         hypotheses=[hypothesis.text for _, hypothesis in aligned],
         hypothesis_end_seconds=[hypothesis.word_end_seconds for _, hypothesis in aligned],

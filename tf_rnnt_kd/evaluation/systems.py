@@ -131,6 +131,7 @@ def load_workdir(directory: str | Path) -> System:
             tf.TensorSpec([None, None], tf.float32, name="waveforms"),
             tf.TensorSpec([None], tf.int32, name="num_samples"),
         ],
+        autograph=False,
     )
     timing = None
     if trained.model.is_streaming:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, NodeLogProbs, at_least, lattice_float
 from tf_rnnt_kd.lattice.rows import compiled
 from tf_rnnt_kd.lattice.symbols import LogitGradients
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 
 def normalise(summary):
@@ -43,7 +44,7 @@ def logit_gradients(nodes, upstream):
     return LogitGradients(to_blank, to_label, -to_label)
 
 
-def factorised_log_probs(logits, *, blank_index=0):
+def factorised_log_probs(logits: TensorLike, *, blank_index: int = 0) -> tf.Tensor:
     """Log-probabilities of logits with a factorised blank; softmax and argmax of logits do not apply to these.
 
     Args:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice.diagonals import Arcs, path_moments, path_scores
-from tf_rnnt_kd.lattice.nodes import IMPOSSIBLE, NEGATIVE_INFINITY, mask_nodes, poison
+from tf_rnnt_kd.lattice.nodes import IMPOSSIBLE, NEGATIVE_INFINITY, NodeLogProbs, mask_nodes, poison
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 
 class Occupancies(NamedTuple):
@@ -21,7 +22,7 @@ class Occupancies(NamedTuple):
     label: tf.Tensor
 
 
-def full_sum(nodes, *, logit_lengths, label_lengths):
+def full_sum(nodes: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike) -> tf.Tensor:
     """log P(y|x), the log of the sum over all alignments.
 
     Args:
@@ -37,7 +38,9 @@ def full_sum(nodes, *, logit_lengths, label_lengths):
     return forward_backward(nodes, logit_lengths=logit_lengths, label_lengths=label_lengths)[0]
 
 
-def forward_backward(nodes, *, logit_lengths, label_lengths):
+def forward_backward(
+    nodes: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike
+) -> tuple[tf.Tensor, Occupancies]:
     """`full_sum` and, from the same scan, `occupancies` as constants: (log_prob [B], Occupancies)."""
     arcs, dtype, lengths = _arcs(nodes, logit_lengths, label_lengths)
 
@@ -56,12 +59,12 @@ def forward_backward(nodes, *, logit_lengths, label_lengths):
     return tf.cast(log_prob, dtype), occupancies
 
 
-def is_possible(nodes, *, logit_lengths, label_lengths):
+def is_possible(nodes: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike) -> tf.Tensor:
     """[B] bool: False where no alignment has a probability above 0 (its loss is +inf and its gradient 0)."""
     return tf.math.is_finite(full_sum(nodes, logit_lengths=logit_lengths, label_lengths=label_lengths))
 
 
-def occupancies(nodes, *, logit_lengths, label_lengths):
+def occupancies(nodes: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike) -> Occupancies:
     """Arc posteriors given y.
 
     Args:
@@ -88,7 +91,10 @@ def occupancies(nodes, *, logit_lengths, label_lengths):
     return Occupancies(*(tf.cast(x, dtype) for x in run(*arcs)))
 
 
-def path_expectation(nodes, blank_values, label_values, *, logit_lengths, label_lengths):
+def path_expectation(
+    nodes: NodeLogProbs, blank_values: TensorLike, label_values: TensorLike, *, logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+) -> tf.Tensor:
     """Mean, over the alignments of y weighted by their posterior, of the sum of a value per arc along the alignment.
 
     Args:
@@ -104,8 +110,8 @@ def path_expectation(nodes, blank_values, label_values, *, logit_lengths, label_
     """
     arcs, dtype, lengths = _arcs(nodes, logit_lengths, label_lengths)
     exists = [x > IMPOSSIBLE for x in arcs]
-    values = (tf.cast(x, tf.float64) for x in (blank_values, label_values))
-    values = [tf.where(keep, x, tf.zeros([], x.dtype)) for keep, x in zip(exists, values, strict=True)]
+    wide = (tf.cast(x, tf.float64) for x in (blank_values, label_values))
+    values = [tf.where(keep, x, tf.zeros([], x.dtype)) for keep, x in zip(exists, wide, strict=True)]
 
     @tf.custom_gradient
     def run(blank, label, blank_values, label_values):

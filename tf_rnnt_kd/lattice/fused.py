@@ -23,28 +23,29 @@ from tf_rnnt_kd.lattice.nodes import (
     node_mask,
     poison,
 )
-from tf_rnnt_kd.lattice.pruning import band_mask
+from tf_rnnt_kd.lattice.pruning import Band, band_mask
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 DEFAULT_LIVE_THRESHOLD = 2e-7
 
 
 def node_log_probs(
-    encoder,
-    predictor,
-    kernel,
-    bias,
+    encoder: TensorLike,
+    predictor: TensorLike,
+    kernel: TensorLike,
+    bias: TensorLike,
     *,
-    labels,
-    logit_lengths,
-    label_lengths,
-    blank_index=0,
-    activation="tanh",
-    combination="add",
-    factorised_blank=False,
-    band=None,
-    live_threshold=None,
-    rows_per_slice=None,
-):
+    labels: TensorLike,
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    blank_index: int = 0,
+    activation: str = "tanh",
+    combination: str = "add",
+    factorised_blank: bool = False,
+    band: Band | None = None,
+    live_threshold: float | None = None,
+    rows_per_slice: int | None = None,
+) -> NodeLogProbs:
     """NodeLogProbs of logits(t, u) = activation(encoder_t + predictor_u) @ kernel + bias.
 
     Args:

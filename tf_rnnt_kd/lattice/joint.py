@@ -1,6 +1,7 @@
 """What a joint network is: its inputs, its weights, and how they make a distribution at each node."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -36,7 +37,7 @@ class Joint(NamedTuple):
     blank_index: int = 0
 
 
-def joint_settings(description):
+def joint_settings(description: Mapping[str, Any]) -> dict[str, Any]:
     """What a Joint needs beside its tensors, from an export's description of its joint.
 
     Args:
@@ -55,7 +56,7 @@ def joint_settings(description):
     return settings
 
 
-def dense_log_probs(joint):
+def dense_log_probs(joint: Joint) -> tf.Tensor:
     """Natural log-probabilities [B, T, U+1, V] of a Joint, all at once: for tiny vocabularies and single nodes."""
     joint = prepare(joint)
     combine, (activation, _) = COMBINATIONS[joint.combination], ACTIVATIONS[joint.activation]

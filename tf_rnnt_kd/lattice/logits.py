@@ -7,11 +7,13 @@ import tensorflow as tf
 from tf_rnnt_kd.lattice import factorised, symbols
 from tf_rnnt_kd.lattice.nodes import NodeLogProbs, dimension, label_arc_mask, mask_nodes, node_mask, poison
 from tf_rnnt_kd.lattice.rows import Rows, power_of_two
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 
 def node_log_probs_from_logits(
-    logits, *, labels, logit_lengths, label_lengths, blank_index=0, factorised_blank=False
-):
+    logits: TensorLike, *, labels: TensorLike, logit_lengths: TensorLike, label_lengths: TensorLike,
+    blank_index: int = 0, factorised_blank: bool = False,
+) -> NodeLogProbs:
     """Three log-probabilities per node from dense logits.
 
     Args:

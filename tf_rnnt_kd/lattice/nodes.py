@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.tensors import TensorLike
+
 NEGATIVE_INFINITY = -1e30
 """Stands for log 0 everywhere in the lattice: finite, so that differences and products with 0 are never NaN."""
 
@@ -37,7 +39,10 @@ def dimension(tensor, axis):
     return static if static is not None else tf.shape(tensor)[axis]
 
 
-def node_mask(logit_lengths, label_lengths, *, num_frames, num_positions):
+def node_mask(
+    logit_lengths: TensorLike, label_lengths: TensorLike, *, num_frames: int | tf.Tensor,
+    num_positions: int | tf.Tensor,
+) -> tf.Tensor:
     """True at the nodes that exist.
 
     Args:
@@ -54,14 +59,17 @@ def node_mask(logit_lengths, label_lengths, *, num_frames, num_positions):
     return frames & positions
 
 
-def label_arc_mask(logit_lengths, label_lengths, *, num_frames, num_positions):
+def label_arc_mask(
+    logit_lengths: TensorLike, label_lengths: TensorLike, *, num_frames: int | tf.Tensor,
+    num_positions: int | tf.Tensor,
+) -> tf.Tensor:
     """[B, T, U+1] bool: True where the node has a label arc, t < logit_length and u < label_length."""
     frames = tf.range(num_frames)[None, :, None] < tf.cast(logit_lengths, tf.int32)[:, None, None]
     positions = tf.range(num_positions)[None, None, :] < tf.cast(label_lengths, tf.int32)[:, None, None]
     return frames & positions
 
 
-def mask_nodes(nodes, *, logit_lengths, label_lengths):
+def mask_nodes(nodes: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike) -> NodeLogProbs:
     """Makes nodes from anywhere (a record, another toolkit) safe: float32, NEGATIVE_INFINITY for -inf and padding.
 
     Args:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.forward_backward import Occupancies
 from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, NodeLogProbs, dimension, lattice_float
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 OFF_CENTRE = 5e-4
 """What a window's centre may cost per label position: far above rounding, far below an alignment worth keeping."""
@@ -26,13 +28,13 @@ class Band(NamedTuple):
     width: int
 
 
-def band_mask(band, *, num_positions):
+def band_mask(band: Band, *, num_positions: int | tf.Tensor) -> tf.Tensor:
     """[B, T, U+1] bool, True inside the band; num_positions: U + 1. Knows nothing of the utterances' lengths."""
     above = tf.range(num_positions) - tf.cast(band.first, tf.int32)[:, :, None]
     return (above >= 0) & (above < band.width)
 
 
-def in_band(nodes, band):
+def in_band(nodes: NodeLogProbs, band: Band) -> NodeLogProbs:
     """The nodes with NEGATIVE_INFINITY outside the band, as if they had been computed on the band only.
 
     Alignments that leave the band lose their probability; what is left is not normalised again (as published). A stored
@@ -53,7 +55,7 @@ def in_band(nodes, band):
     return NodeLogProbs(*(tf.where(inside, x, tf.constant(NEGATIVE_INFINITY, x.dtype)) for x in nodes))
 
 
-def pruning_band(occupancies, *, width, logit_lengths, label_lengths):
+def pruning_band(occupancies: Occupancies, *, width: int, logit_lengths: TensorLike, label_lengths: TensorLike) -> Band:
     """The band that keeps most of the alignments' probability, frame by frame.
 
     At frame t an alignment stays in the window p <= u < p + width if its blank arc leaves from there and it did not
@@ -100,7 +102,10 @@ def pruning_band(occupancies, *, width, logit_lengths, label_lengths):
     return Band(_admissible(first, width, logit_lengths, label_lengths), width)
 
 
-def band_around(token_frames, *, width, num_frames, logit_lengths, label_lengths):
+def band_around(
+    token_frames: TensorLike, *, width: int, num_frames: int | tf.Tensor, logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+) -> Band:
     """The band centred on one alignment, such as a teacher's, whose bounds a student can share.
 
     Args:

@@ -164,8 +164,10 @@ def as_table(sequence, used):
     N >= B * L is a power of two, so that only few programs are compiled for all lengths.
     """
     flat = tf.reshape(sequence, [-1, tf.shape(sequence)[2]])
-    flat = tf.where(tf.reshape(used, [-1, 1]), flat, tf.zeros([], flat.dtype))
-    return tf.pad(flat, [[0, power_of_two(tf.shape(flat)[0]) - tf.shape(flat)[0]], [0, 0]])
+    size = tf.shape(flat)[0]
+    # Every row is a sum of its own: one operation that leaves rows out and makes room, and no tensor in between.
+    place = tf.where(tf.reshape(used, [-1]), tf.range(size), -1)
+    return tf.math.unsorted_segment_sum(flat, place, power_of_two(size))
 
 
 def tables(joint, wanted):

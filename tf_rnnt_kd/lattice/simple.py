@@ -14,19 +14,20 @@ from tf_rnnt_kd.lattice.nodes import (
     lattice_float,
     mask_nodes,
 )
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 
 def simple_nodes(
-    am,
-    lm,
+    am: TensorLike,
+    lm: TensorLike,
     *,
-    labels,
-    logit_lengths,
-    label_lengths,
-    blank_index=0,
-    lm_only_scale=0.0,
-    am_only_scale=0.0,
-):
+    labels: TensorLike,
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    blank_index: int = 0,
+    lm_only_scale: float = 0.0,
+    am_only_scale: float = 0.0,
+) -> NodeLogProbs:
     """NodeLogProbs of logits(t, u) = am_t + lm_u, without a [B, T, U+1, V] tensor.
 
     A node's label depends on u alone, so the mass of the other symbols is a product of matrices, exp(am) exp(lm)^T with

@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from tf_rnnt_kd.lattice import joint_rows
 from tf_rnnt_kd.lattice import rows as lattice_rows
-from tf_rnnt_kd.lattice.joint import prepare
+from tf_rnnt_kd.lattice.joint import Joint, prepare
 from tf_rnnt_kd.lattice.nodes import NEGATIVE_INFINITY, dimension, node_mask
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 
 class TopK(NamedTuple):
@@ -25,7 +26,9 @@ class TopK(NamedTuple):
     rest: tf.Tensor
 
 
-def top_k(joint, *, k, logit_lengths, label_lengths, rows_per_slice=None):
+def top_k(
+    joint: Joint, *, k: int, logit_lengths: TensorLike, label_lengths: TensorLike, rows_per_slice: int | None = None
+) -> TopK:
     """TopK of a Joint.
 
     Args:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice.diagonals import Arcs, entering, shift_right, skew, unskew
-from tf_rnnt_kd.lattice.nodes import IMPOSSIBLE, NEGATIVE_INFINITY, dimension, mask_nodes, node_mask
+from tf_rnnt_kd.lattice.nodes import IMPOSSIBLE, NEGATIVE_INFINITY, NodeLogProbs, dimension, mask_nodes, node_mask
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 
 class BestPath(NamedTuple):
@@ -21,7 +22,7 @@ class BestPath(NamedTuple):
     nodes: tf.Tensor
 
 
-def viterbi(nodes, *, logit_lengths, label_lengths):
+def viterbi(nodes: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike) -> BestPath:
     """The alignment of highest probability; of equally good ones, that which emits its labels earlier.
 
     Args:

@@ -2,8 +2,12 @@
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
-def self_adaptive_weight(teacher_log_prob, label_lengths, *, sharpness=1.0):
+
+def self_adaptive_weight(
+    teacher_log_prob: TensorLike, label_lengths: TensorLike, *, sharpness: float = 1.0
+) -> tf.Tensor:
     """exp(-sharpness x teacher loss per label): 1 for a certain teacher, towards 0 for one that finds y unlikely.
 
     Args:

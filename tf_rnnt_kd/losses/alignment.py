@@ -8,21 +8,24 @@ An arc that the teacher uses and the student's -inf logits forbid costs occupanc
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.lattice.forward_backward import Occupancies
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses import over_nodes
 from tf_rnnt_kd.losses.scores import both_finite, or_infinite
 
 
 def alignment_kl(
-    teacher,
-    student,
+    teacher: NodeLogProbs,
+    student: NodeLogProbs,
     *,
-    logit_lengths,
-    label_lengths,
-    reduction_over_nodes="sum",
-    teacher_occupancies=None,
-    teacher_path_log_prob=None,
-    student_log_prob=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    reduction_over_nodes: str = "sum",
+    teacher_occupancies: Occupancies | None = None,
+    teacher_path_log_prob: TensorLike | None = None,
+    student_log_prob: TensorLike | None = None,
+) -> tf.Tensor:
     """KL between the posteriors over alignments, sum over pi of P_T(pi|y,x) log(P_T(pi|y,x) / P_S(pi|y,x)).
 
     = sum over arcs of g_T (log p_T - log p_S) - log P_T(y|x) + log P_S(y|x); gradient: g_S - g_T of each arc.
@@ -51,15 +54,15 @@ def alignment_kl(
 
 
 def alignment_kl_semiring(
-    teacher,
-    student,
+    teacher: NodeLogProbs,
+    student: NodeLogProbs,
     *,
-    logit_lengths,
-    label_lengths,
-    reduction_over_nodes="sum",
-    teacher_occupancies=None,
-    teacher_path_log_prob=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    reduction_over_nodes: str = "sum",
+    teacher_occupancies: Occupancies | None = None,
+    teacher_path_log_prob: TensorLike | None = None,
+) -> tf.Tensor:
     """The published, unnormalised form: sum over pi of P_T(pi, y|x) log(P_T(pi, y|x) / P_S(pi, y|x)).
 
     = P_T(y|x) x sum over arcs of g_T (log p_T - log p_S). It vanishes where the teacher finds y unlikely, as any
@@ -77,16 +80,16 @@ def alignment_kl_semiring(
 
 
 def alignment_cross_entropy(
-    teacher,
-    student,
+    teacher: NodeLogProbs,
+    student: NodeLogProbs,
     *,
-    logit_lengths,
-    label_lengths,
-    shift=0,
-    node_weights=None,
-    reduction_over_nodes="sum",
-    teacher_occupancies=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    shift: int = 0,
+    node_weights: TensorLike | None = None,
+    reduction_over_nodes: str = "sum",
+    teacher_occupancies: Occupancies | None = None,
+) -> tf.Tensor:
     """-sum over arcs of g_T log p_S: `alignment_kl` without its constants and without the student's normalisation.
 
     Args:

@@ -1,11 +1,18 @@
 """Entropy of the student's posterior over alignments (papers.md section 7, row 26), a regulariser."""
 
+import tensorflow as tf
+
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses import over_nodes
 from tf_rnnt_kd.losses.scores import both_finite, or_infinite
 
 
-def alignment_entropy(student, *, logit_lengths, label_lengths, reduction_over_nodes="sum", student_log_prob=None):
+def alignment_entropy(
+    student: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike, reduction_over_nodes: str = "sum",
+    student_log_prob: TensorLike | None = None,
+) -> tf.Tensor:
     """H = -sum over alignments of P(pi|y,x) log P(pi|y,x) = log P(y|x) - mean over alignments of log P(pi, y|x).
 
     Give it a negative weight to keep alignments from becoming too peaked, a positive one to sharpen them.

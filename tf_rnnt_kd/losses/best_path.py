@@ -1,12 +1,17 @@
 """Collapsed distillation along one alignment (after Yang, Li, Woodland 2021, arXiv 2110.03334; papers.md 5.13)."""
 
+import tensorflow as tf
+
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses.collapsed import collapsed
 from tf_rnnt_kd.losses.weighting import teacher_weights
 
 
 def best_path(
-    teacher, student, *, logit_lengths, label_lengths, shift=0, node_weights=None, reduction_over_nodes="sum"
-):
+    teacher: NodeLogProbs, student: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike,
+    shift: int = 0, node_weights: TensorLike | None = None, reduction_over_nodes: str = "sum",
+) -> tf.Tensor:
     """KL(teacher || student) of the nodes that the teacher's best alignment of y visits.
 
     The alignment is the Viterbi path; the paper walks greedily, which agrees for peaked teachers and never does better.

@@ -1,20 +1,24 @@
 """Collapsed distillation with one time shift chosen per utterance (papers.md section 7, row 11)."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses import over_nodes
 
 
 def best_shift(
-    teacher,
-    student,
+    teacher: NodeLogProbs,
+    student: NodeLogProbs,
     *,
-    logit_lengths,
-    label_lengths,
-    shifts=(0, 1, 2, 3),
-    node_weights=None,
-    reduction_over_nodes="sum",
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    shifts: Sequence[int] = (0, 1, 2, 3),
+    node_weights: TensorLike | None = None,
+    reduction_over_nodes: str = "sum",
+) -> tf.Tensor:
     """The collapsed loss at the shift whose mean KL per compared node is smallest; of equals, the first listed.
 
     Less degenerate than `window_min`: the whole utterance moves together.

@@ -1,11 +1,16 @@
 """Collapsed soft distillation: three-way KL per node (Panchapagesan et al. 2020, arXiv 2011.06110; papers.md 2.2)."""
 
+import tensorflow as tf
+
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses import over_nodes
 
 
 def collapsed(
-    teacher, student, *, logit_lengths, label_lengths, shift=0, node_weights=None, reduction_over_nodes="sum"
-):
+    teacher: NodeLogProbs, student: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike,
+    shift: int = 0, node_weights: TensorLike | None = None, reduction_over_nodes: str = "sum",
+) -> tf.Tensor:
     """KL(teacher || student) over {blank, next label, everything else}, added up over the lattice.
 
     Args:

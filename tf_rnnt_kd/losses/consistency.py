@@ -2,12 +2,15 @@
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses.collapsed import collapsed
 
 
 def symmetric_consistency(
-    first, second, *, logit_lengths, label_lengths, shift=0, node_weights=None, reduction_over_nodes="sum"
-):
+    first: NodeLogProbs, second: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike, shift: int = 0,
+    node_weights: TensorLike | None = None, reduction_over_nodes: str = "sum",
+) -> tf.Tensor:
     """0.5 KL(first || second) + 0.5 KL(second || first), the three-way KL of `collapsed`, added up over the lattice.
 
     In each half the distribution on the left is held constant, as a teacher is, so that each mode learns from the

@@ -6,10 +6,14 @@ Needs no common frame rate and no common lattice, only the same text. The gradie
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses.scores import both_finite, distance, or_infinite
 
 
-def full_sum(teacher_log_prob, student_log_prob, *, label_lengths, distance_kind="l1", delta=1.0, per_label=False):
+def full_sum(
+    teacher_log_prob: TensorLike, student_log_prob: TensorLike, *, label_lengths: TensorLike,
+    distance_kind: str = "l1", delta: float = 1.0, per_label: bool = False,
+) -> tf.Tensor:
     """A distance between log P_T(y|x) and log P_S(y|x).
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice.nodes import lattice_float
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 DISTANCES = ("mse", "l1", "cosine")
 REDUCTIONS = ("mean", "sum")
@@ -14,15 +15,15 @@ _NO_DIRECTION = 1e-30  # squared length up to which a vector counts as 0; its in
 
 
 def hidden(
-    teacher_hidden,
-    student_hidden,
+    teacher_hidden: TensorLike,
+    student_hidden: TensorLike,
     *,
-    logit_lengths,
-    distance="mse",
-    projection=None,
-    shift=0,
-    reduction_over_frames="mean",
-):
+    logit_lengths: TensorLike,
+    distance: str = "mse",
+    projection: TensorLike | None = None,
+    shift: int = 0,
+    reduction_over_frames: str = "mean",
+) -> tf.Tensor:
     """A distance between the teacher's frame h_T(t) and the student's h_S(t + shift) W, over the frames compared.
 
     With 'mse', 'mean' and no shift it is the published 1 / (T D_T) x sum over t of ||h_S(t) W - h_T(t)||^2.

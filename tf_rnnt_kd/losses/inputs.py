@@ -1,10 +1,12 @@
 """What a training step offers to the losses; what several of them derive is computed once and only if one asks."""
 
 import functools
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 
 class LossInputs:
@@ -68,27 +70,27 @@ class LossInputs:
 
     def __init__(
         self,
-        student,
+        student: lattice.NodeLogProbs,
         *,
-        logit_lengths,
-        label_lengths,
-        has_teacher=None,
-        is_labelled=None,
-        teacher=None,
-        teacher_log_prob=None,
-        node_weights=None,
-        student_log_probs=None,
-        teacher_log_probs=None,
-        hypothesis_mask=None,
-        hypothesis_lengths=None,
-        student_hidden=None,
-        teacher_hidden=None,
-        hidden_projection=None,
-        second_mode=None,
-        student_joint=None,
-        teacher_joint=None,
-        teacher_top_k=None,
-        band=None,
+        logit_lengths: TensorLike,
+        label_lengths: TensorLike,
+        has_teacher: TensorLike | None = None,
+        is_labelled: TensorLike | None = None,
+        teacher: lattice.NodeLogProbs | None = None,
+        teacher_log_prob: TensorLike | None = None,
+        node_weights: TensorLike | None = None,
+        student_log_probs: TensorLike | None = None,
+        teacher_log_probs: TensorLike | None = None,
+        hypothesis_mask: TensorLike | None = None,
+        hypothesis_lengths: TensorLike | None = None,
+        student_hidden: TensorLike | Mapping[str, TensorLike] | None = None,
+        teacher_hidden: TensorLike | Mapping[str, TensorLike] | None = None,
+        hidden_projection: TensorLike | Mapping[str, TensorLike] | None = None,
+        second_mode: lattice.NodeLogProbs | None = None,
+        student_joint: lattice.Joint | None = None,
+        teacher_joint: lattice.Joint | TensorLike | None = None,
+        teacher_top_k: lattice.TopK | None = None,
+        band: lattice.Band | None = None,
     ):
         self.student = student
         self.logit_lengths = logit_lengths
@@ -112,23 +114,23 @@ class LossInputs:
         self._teacher_log_prob = _constant(teacher_log_prob)
 
     @property
-    def teacher_log_prob(self):
+    def teacher_log_prob(self) -> tf.Tensor | None:
         return self.teacher_path_log_prob if self._teacher_log_prob is None else self._teacher_log_prob
 
     @property
-    def teacher_path_log_prob(self):
+    def teacher_path_log_prob(self) -> tf.Tensor | None:
         return None if self.teacher is None else self._teacher_sums[0]
 
     @property
-    def teacher_occupancies(self):
+    def teacher_occupancies(self) -> lattice.Occupancies | None:
         return None if self.teacher is None else self._teacher_sums[1]
 
     @property
-    def student_log_prob(self):
+    def student_log_prob(self) -> tf.Tensor:
         return self._student_sums[0]
 
     @property
-    def student_occupancies(self):
+    def student_occupancies(self) -> lattice.Occupancies:
         return self._student_sums[1]
 
     @functools.cached_property

@@ -2,10 +2,14 @@
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses.full_sum import full_sum
 
 
-def hard_n_best(teacher_log_probs, student_log_probs, *, hypothesis_mask=None, scale=1.0):
+def hard_n_best(
+    teacher_log_probs: TensorLike, student_log_probs: TensorLike, *, hypothesis_mask: TensorLike | None = None,
+    scale: float = 1.0,
+) -> tf.Tensor:
     """sum over n of w_n x -log P_S(y^n|x), with w = softmax over n of scale x log P_T(y^n|x).
 
     Args:
@@ -22,16 +26,16 @@ def hard_n_best(teacher_log_probs, student_log_probs, *, hypothesis_mask=None, s
 
 
 def full_sum_n_best(
-    teacher_log_probs,
-    student_log_probs,
+    teacher_log_probs: TensorLike,
+    student_log_probs: TensorLike,
     *,
-    hypothesis_mask=None,
-    hypothesis_lengths=None,
-    scale=1.0,
-    distance_kind="l1",
-    delta=1.0,
-    per_label=False,
-):
+    hypothesis_mask: TensorLike | None = None,
+    hypothesis_lengths: TensorLike | None = None,
+    scale: float = 1.0,
+    distance_kind: str = "l1",
+    delta: float = 1.0,
+    per_label: bool = False,
+) -> tf.Tensor:
     """sum over n of w_n x distance(log P_S(y^n|x), log P_T(y^n|x)), with w as in `hard_n_best`.
 
     Args:

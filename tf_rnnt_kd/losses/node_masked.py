@@ -1,21 +1,26 @@
 """Collapsed distillation on the teacher's live nodes only (after Kurata and Saon 2020; papers.md section 7, row 7)."""
 
+import tensorflow as tf
+
+from tf_rnnt_kd.lattice.forward_backward import Occupancies
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses.collapsed import collapsed
 from tf_rnnt_kd.losses.weighting import teacher_weights
 
 
 def node_masked(
-    teacher,
-    student,
+    teacher: NodeLogProbs,
+    student: NodeLogProbs,
     *,
-    logit_lengths,
-    label_lengths,
-    threshold=1e-3,
-    shift=0,
-    node_weights=None,
-    reduction_over_nodes="sum",
-    teacher_occupancies=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    threshold: float = 1e-3,
+    shift: int = 0,
+    node_weights: TensorLike | None = None,
+    reduction_over_nodes: str = "sum",
+    teacher_occupancies: Occupancies | None = None,
+) -> tf.Tensor:
     """KL(teacher || student) of the nodes whose posterior under the teacher is above a threshold.
 
     Args:

@@ -57,7 +57,7 @@ class Objective:
       terms: {key: Term}.
     """
 
-    def __init__(self, terms):
+    def __init__(self, terms: Mapping[str, Any]):
         """
         Args:
           terms: mapping of key -> mapping (a dict or an ml_collections.ConfigDict).
@@ -69,7 +69,7 @@ class Objective:
         if not self.terms:
             raise ValueError(f"no loss term given; registered losses are {', '.join(registry.names())}")
 
-    def weights_at(self, step):
+    def weights_at(self, step: int | tf.Tensor) -> dict[str, float | tf.Tensor]:
         """{key: weight} at a training step, for `weights` of a call.
 
         Args:
@@ -84,7 +84,7 @@ class Objective:
         }
 
     @property
-    def needs(self):
+    def needs(self) -> set[str]:
         """Names that terms must find in LossInputs, beside what every student gives, unless their weight is 0 for ever.
 
         'teacher' gives teacher_log_prob as well; 'is_labelled' is there for terms that ask which utterances are."""
@@ -98,7 +98,9 @@ class Objective:
             needed.add("is_labelled")
         return needed - LossInputs.ALWAYS_THERE
 
-    def __call__(self, inputs: LossInputs, *, weights=None):
+    def __call__(
+        self, inputs: LossInputs, *, weights: Mapping[str, float | tf.Tensor] | None = None
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """
         Args:
           inputs: LossInputs.

@@ -1,20 +1,25 @@
 """Collapsed distillation where the teacher's alignments go (papers.md section 7, row 6)."""
 
+import tensorflow as tf
+
+from tf_rnnt_kd.lattice.forward_backward import Occupancies
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses.collapsed import collapsed
 from tf_rnnt_kd.losses.weighting import teacher_weights
 
 
 def occupancy_weighted(
-    teacher,
-    student,
+    teacher: NodeLogProbs,
+    student: NodeLogProbs,
     *,
-    logit_lengths,
-    label_lengths,
-    shift=0,
-    node_weights=None,
-    reduction_over_nodes="sum",
-    teacher_occupancies=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    shift: int = 0,
+    node_weights: TensorLike | None = None,
+    reduction_over_nodes: str = "sum",
+    teacher_occupancies: Occupancies | None = None,
+) -> tf.Tensor:
     """Sum over nodes of the teacher's node posterior x KL(teacher || student).
 
     Args:

@@ -24,6 +24,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses.rnnt import rnnt
 from tf_rnnt_kd.losses.scores import or_infinite
 
@@ -36,15 +38,15 @@ class PruningScales(NamedTuple):
 
 
 def pruned_rnnt(
-    simple_nodes,
-    nodes,
+    simple_nodes: NodeLogProbs,
+    nodes: NodeLogProbs,
     *,
-    logit_lengths,
-    label_lengths,
-    simple_scale=0.5,
-    pruned_scale=1.0,
-    simple_log_prob=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    simple_scale: float | tf.Tensor = 0.5,
+    pruned_scale: float | tf.Tensor = 1.0,
+    simple_log_prob: TensorLike | None = None,
+) -> tf.Tensor:
     """simple_scale x (-log P_simple(y|x)) + pruned_scale x (-log P(y|x) over the alignments inside the band).
 
     The second term is never below `rnnt` of the whole lattice, and equal to it for a band as wide as the lattice.
@@ -70,7 +72,7 @@ def pruned_rnnt(
     return or_infinite(~tf.math.is_inf(total), total)
 
 
-def pruning_scales(step, *, warm_up_steps, simple_loss_scale=0.5):
+def pruning_scales(step: int | tf.Tensor, *, warm_up_steps: float, simple_loss_scale: float = 0.5) -> PruningScales:
     """The published schedule: the band is worth little until the simple joiner has learned to align.
 
     simple_scale goes from 1 to simple_loss_scale and pruned_scale from 0.1 to 1, linearly over warm_up_steps.

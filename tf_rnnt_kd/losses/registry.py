@@ -7,6 +7,7 @@ file of its own and add one line to the table at the end of this file. Weighted 
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -47,7 +48,7 @@ class Loss(NamedTuple):
 
     name: str
     help: str
-    function: object
+    function: Callable[..., tf.Tensor]
     needs: tuple
     uses: tuple
     options: dict
@@ -76,19 +77,19 @@ class Loss(NamedTuple):
             )
 
 
-def names():
+def names() -> list[str]:
     """Registered names, sorted."""
     return sorted(_REGISTRY)
 
 
-def get(name):
+def get(name: str) -> Loss:
     """The registered Loss; ValueError with the known names for any other."""
     if name not in _REGISTRY:
         raise ValueError(f"no loss is called {name!r}; registered are {', '.join(names())}")
     return _REGISTRY[name]
 
 
-def describe():
+def describe() -> str:
     """One line per loss: name, help, options with their defaults."""
     lines = []
     for name in names():
@@ -179,7 +180,7 @@ def _over_joints(loss):
     return weighed
 
 
-_REGISTRY = {}
+_REGISTRY: dict[str, Loss] = {}
 _register("rnnt", _rnnt, "-log P(y|x) over all alignments, FastEmit optional")
 _register("collapsed", collapsed, "three-way KL (blank, label, rest) of every node, teacher to student")
 _register("occupancy_weighted", occupancy_weighted, "collapsed, each node weighted by the teacher's posterior of it")

@@ -3,9 +3,13 @@
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 
 
-def rnnt(nodes, *, logit_lengths, label_lengths, fastemit_lambda=0.0):
+def rnnt(
+    nodes: NodeLogProbs, *, logit_lengths: TensorLike, label_lengths: TensorLike, fastemit_lambda: float = 0.0
+) -> tf.Tensor:
     """-log P(y|x).
 
     Args:
@@ -23,7 +27,10 @@ def rnnt(nodes, *, logit_lengths, label_lengths, fastemit_lambda=0.0):
     return -lattice.full_sum(nodes, logit_lengths=logit_lengths, label_lengths=label_lengths)
 
 
-def rnnt_loss(logits, *, labels, logit_lengths, label_lengths, blank_index=0, fastemit_lambda=0.0):
+def rnnt_loss(
+    logits: TensorLike, *, labels: TensorLike, logit_lengths: TensorLike, label_lengths: TensorLike,
+    blank_index: int = 0, fastemit_lambda: float = 0.0,
+) -> tf.Tensor:
     """-log P(y|x) from dense logits [B, T, U+1, V] (need not be normalised); see `rnnt` and, for the arguments,
     `lattice.node_log_probs_from_logits`. Returns [B] float32."""
     lengths = {"logit_lengths": logit_lengths, "label_lengths": label_lengths}

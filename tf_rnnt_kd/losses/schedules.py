@@ -16,6 +16,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -36,7 +37,7 @@ class Schedule:
       begin, end: steps between which it changes, ints.
     """
 
-    def __init__(self, setting, *, name="weight"):
+    def __init__(self, setting: Any, *, name: str = "weight"):
         """
         Args:
           setting: a finite number, or a mapping (a dict or an ml_collections.ConfigDict), see the module's docstring.
@@ -73,15 +74,15 @@ class Schedule:
             )
 
     @property
-    def is_constant(self):
+    def is_constant(self) -> bool:
         """The same at every step: it is worth no operation in a graph."""
         return self.start == self.final or (self.kind == "step" and self.begin == 0)
 
     @property
-    def is_ever_nonzero(self):
+    def is_ever_nonzero(self) -> bool:
         return self.final != 0.0 or (self.start != 0.0 and not self.is_constant)
 
-    def __call__(self, step):
+    def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
         """The scalar float32 at `step`, a number or a scalar tensor of steps done; float32 counts to 2^24 of them."""
         if self.is_constant:
             return tf.constant(self.final, tf.float32)

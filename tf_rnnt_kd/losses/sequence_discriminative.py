@@ -2,10 +2,14 @@
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses.scores import both_finite, distance, or_infinite
 
 
-def sequence_posterior(teacher_log_probs, student_log_probs, *, hypothesis_mask=None, scale=1.0):
+def sequence_posterior(
+    teacher_log_probs: TensorLike, student_log_probs: TensorLike, *, hypothesis_mask: TensorLike | None = None,
+    scale: float = 1.0,
+) -> tf.Tensor:
     """KL(q_T || q_S) with q = softmax over the hypotheses of scale x log P(y^n|x); gradient: scale (q_S - q_T).
 
     Args:
@@ -27,8 +31,9 @@ def sequence_posterior(teacher_log_probs, student_log_probs, *, hypothesis_mask=
 
 
 def sequence_margin(
-    teacher_log_probs, student_log_probs, *, hypothesis_mask=None, scale=1.0, distance_kind="l1", delta=1.0
-):
+    teacher_log_probs: TensorLike, student_log_probs: TensorLike, *, hypothesis_mask: TensorLike | None = None,
+    scale: float = 1.0, distance_kind: str = "l1", delta: float = 1.0,
+) -> tf.Tensor:
     """A distance between the two models' log posterior of the first hypothesis among all (the MMI criterion's value).
 
     distance(log q_S(y^1), log q_T(y^1)), q as in `sequence_posterior`.

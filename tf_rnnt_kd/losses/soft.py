@@ -1,27 +1,32 @@
 """Full K-way soft distillation (papers.md 1.2 and section 7, rows 3 and 20), slice by slice over two joints."""
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.joint import Joint
+from tf_rnnt_kd.lattice.pruning import Band
 from tf_rnnt_kd.lattice.rows import compiled
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses import between_joints
 from tf_rnnt_kd.losses.smoothing import resolve
 
 
 def soft(
-    teacher_joint,
-    student_joint,
+    teacher_joint: Joint | TensorLike,
+    student_joint: Joint | TensorLike,
     *,
-    logit_lengths,
-    label_lengths,
-    temperature=1.0,
-    smoothing=None,
-    shift=0,
-    node_weights=None,
-    reduction_over_nodes="sum",
-    band=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    temperature: float = 1.0,
+    smoothing: Mapping[str, Any] | Callable[[tf.Tensor], tf.Tensor] | None = None,
+    shift: int = 0,
+    node_weights: TensorLike | None = None,
+    reduction_over_nodes: str = "sum",
+    band: Band | None = None,
+) -> tf.Tensor:
     """sum over nodes of KL(P_T || P_S) over all V symbols.
 
     With temperature tau both distributions are softmax(z / tau); the value is not multiplied by tau^2. The gradient of

@@ -4,21 +4,25 @@
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice import NEGATIVE_INFINITY, local
+from tf_rnnt_kd.lattice.joint import Joint
+from tf_rnnt_kd.lattice.pruning import Band
 from tf_rnnt_kd.lattice.rows import compiled, symbol_indices
+from tf_rnnt_kd.lattice.tensors import TensorLike
+from tf_rnnt_kd.lattice.top_k import TopK
 from tf_rnnt_kd.losses import between_joints
 
 
 def top_k(
-    teacher_top_k,
-    student_joint,
+    teacher_top_k: TopK,
+    student_joint: Joint | TensorLike,
     *,
-    logit_lengths,
-    label_lengths,
-    shift=0,
-    node_weights=None,
-    reduction_over_nodes="sum",
-    band=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    shift: int = 0,
+    node_weights: TensorLike | None = None,
+    reduction_over_nodes: str = "sum",
+    band: Band | None = None,
+) -> tf.Tensor:
     """sum over nodes of the KL between the two distributions over {K symbols one by one, all others together}.
 
     At most the full KL, equal to it for K = V. The gradient of a node's logits is weight x (P_S - Q), where Q is the
@@ -53,16 +57,16 @@ def top_k(
 
 
 def peak_alignment(
-    teacher_joint,
-    student_joint,
+    teacher_joint: Joint | TensorLike,
+    student_joint: Joint | TensorLike,
     *,
-    logit_lengths,
-    label_lengths,
-    shift=0,
-    node_weights=None,
-    reduction_over_nodes="sum",
-    band=None,
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    shift: int = 0,
+    node_weights: TensorLike | None = None,
+    reduction_over_nodes: str = "sum",
+    band: Band | None = None,
+) -> tf.Tensor:
     """-sum over nodes of log P_S(the teacher's most probable symbol): aligns the posterior peaks of two models.
 
     Published to bring an offline model's peaks to where a streaming model has them, so that it can teach one: here the

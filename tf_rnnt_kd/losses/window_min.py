@@ -1,20 +1,24 @@
 """Collapsed distillation with a time shift chosen node by node (papers.md 5.13 and section 7, row 10)."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
+from tf_rnnt_kd.lattice.nodes import NodeLogProbs
+from tf_rnnt_kd.lattice.tensors import TensorLike
 from tf_rnnt_kd.losses import over_nodes
 
 
 def window_min(
-    teacher,
-    student,
+    teacher: NodeLogProbs,
+    student: NodeLogProbs,
     *,
-    logit_lengths,
-    label_lengths,
-    shifts=(0, 1, 2),
-    node_weights=None,
-    reduction_over_nodes="sum",
-):
+    logit_lengths: TensorLike,
+    label_lengths: TensorLike,
+    shifts: Sequence[int] = (0, 1, 2),
+    node_weights: TensorLike | None = None,
+    reduction_over_nodes: str = "sum",
+) -> tf.Tensor:
     """At each of the teacher's nodes the smallest KL(teacher(t, u) || student(t + s, u)) over a window of shifts s.
 
     Args:

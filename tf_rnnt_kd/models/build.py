@@ -1,6 +1,8 @@
 """A Transducer from its settings."""
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from tf_rnnt_kd.models.conformer import ConformerEncoder
 from tf_rnnt_kd.models.lstm import BiLSTMEncoder, LSTMEncoder
@@ -11,7 +13,9 @@ ENCODERS = {"conformer": ConformerEncoder, "lstm": LSTMEncoder, "bilstm": BiLSTM
 PREDICTORS = {"stateless": StatelessPredictor, "lstm": LSTMPredictor}
 
 
-def build_transducer(config, *, vocab_size, num_features, dtype=None):
+def build_transducer(
+    config: Mapping[str, Any], *, vocab_size: int, num_features: int, dtype: Any = None
+) -> Transducer:
     """Builds a Transducer with its weights.
 
     Args:

@@ -5,6 +5,9 @@ convolution module, rotary instead of relative sinusoidal positions. `convolutio
 `position_encoding='relative'` and `subsampling=4` are the paper's. Its two-dimensional subsampling is here causal.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -165,9 +168,10 @@ class ConformerEncoder(Encoder):
     """
 
     def __init__(
-        self, width, num_layers, num_heads, kernel_size, subsampling=8, channels=32, left_context=None, dropout=0.0,
-        chunk_size=1, right_context=0, position_encoding="rotary", convolution_norm="layer", stochastic_depth=0.0,
-        time_reduction_after=(), **kwargs,
+        self, width: int, num_layers: int, num_heads: int, kernel_size: int, subsampling: int = 8, channels: int = 32,
+        left_context: int | None = None, dropout: float = 0.0, chunk_size: int = 1, right_context: int = 0,
+        position_encoding: str = "rotary", convolution_norm: str = "layer", stochastic_depth: float = 0.0,
+        time_reduction_after: Sequence[int] = (), **kwargs: Any,
     ):
         super().__init__(**kwargs)
         settings = {

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tf_rnnt_kd.models.masking import count_frames, mask_frames, valid_frames
+from tf_rnnt_kd.models.recompute import MODES, recomputed, recomputed_by_utterance
 from tf_rnnt_kd.models.subsampling import HalvingStage, TimeReduction
 
 
@@ -20,7 +21,21 @@ class Encoder(keras.layers.Layer):
       frames_per_step: feature frames of which a step takes a multiple.
       look_ahead_frames: feature frames beyond its own end that an output frame needs at most; None: all.
       output_delay: output frames by which those of `step` come later than its features.
+      recompute: of recompute.MODES, what a training computes again in the backward pass instead of keeping it. It
+        belongs to a training and not to the model: no config holds it.
     """
+
+    _recompute = "none"
+
+    @property
+    def recompute(self):
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, mode):
+        if mode not in MODES:
+            raise ValueError(f"unknown train.recompute {mode!r}: choose one of {', '.join(MODES)}")
+        self._recompute = mode
 
     def _assemble(
         self, settings, *, input_width, output_width, blocks, is_streaming, chunk_size=1, right_context=0
@@ -99,17 +114,39 @@ class Encoder(keras.layers.Layer):
         return frames, lengths, outputs
 
     def _run(self, features, num_frames, training):
-        frames, lengths = tf.cast(features, self.compute_dtype)[..., None], num_frames
-        for stage in self.stages:
-            frames, lengths = stage(frames, lengths)
-        frames = mask_frames(self.input_dropout(self._project(frames), training=training), lengths)
+        recompute = self._recompute if training else "none"
+        if recompute == "all":
+            layers = (*self.stages, self.input_projection, self.input_norm)
+            frames = recomputed_by_utterance(
+                lambda *row: self._subsample(*row)[0],
+                [variable for layer in layers for variable in layer.trainable_variables],
+                features,
+                num_frames,
+                dtype=self.compute_dtype,
+            )
+            lengths = num_frames
+            for stage in self.stages:
+                lengths = stage.output_lengths(lengths)
+        else:
+            frames, lengths = self._subsample(features, num_frames)
+        frames = mask_frames(self.input_dropout(frames, training=training), lengths)
         outputs = {}
         for block, reduction in self._stack():
-            frames = block(frames, lengths, training=training)
+            if recompute == "none":
+                frames = block(frames, lengths, training=training)
+            else:
+                frames = recomputed(block, frames, lengths, training=training)
             outputs[block.name] = frames
             if reduction is not None:
                 frames, lengths = reduction(frames, lengths)
         return mask_frames(frames, lengths), lengths, outputs
+
+    def _subsample(self, features, lengths):
+        """Features [B, N, F] and their lengths -> frames of the first block [B, T, input width] and theirs."""
+        frames = tf.cast(features, self.compute_dtype)[..., None]
+        for stage in self.stages:
+            frames, lengths = stage(frames, lengths)
+        return self._project(frames), lengths
 
     def _project(self, frames):
         """Subsampled frames [B, T, F', C'] -> [B, T, input width]."""

@@ -1,5 +1,8 @@
 """LSTM encoders: unidirectional, which stream, and bidirectional, which need the whole utterance."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -74,8 +77,9 @@ class LSTMEncoder(Encoder):
     bidirectional = False
 
     def __init__(
-        self, width, num_layers, projection=None, layer_norm=False, coupled_gates=False, subsampling=8, channels=32,
-        dropout=0.0, time_reduction_after=(), **kwargs,
+        self, width: int, num_layers: int, projection: int | None = None, layer_norm: bool = False,
+        coupled_gates: bool = False, subsampling: int = 8, channels: int = 32, dropout: float = 0.0,
+        time_reduction_after: Sequence[int] = (), **kwargs: Any,
     ):
         super().__init__(**kwargs)
         settings = {

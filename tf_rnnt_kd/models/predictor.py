@@ -5,6 +5,8 @@ call(labels [B, U]) -> [B, U + 1, output_width] whose entry u has seen labels 1.
 nested dictionaries of such.
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -23,7 +25,9 @@ class StatelessPredictor(keras.layers.Layer):
       context_size: labels seen, at least 1.
     """
 
-    def __init__(self, vocab_size, width, context_size=2, dropout=0.0, **kwargs):
+    def __init__(
+        self, vocab_size: int, width: int, context_size: int = 2, dropout: float = 0.0, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.settings = {
             "vocab_size": vocab_size, "width": width, "context_size": context_size, "dropout": dropout,
@@ -45,12 +49,15 @@ class StatelessPredictor(keras.layers.Layer):
 
     def advance(self, context, tokens):
         """The context after `tokens` [B] were emitted."""
-        return tf.concat([context[:, 1:], tokens[:, None]], axis=1)
+        return tf.concat([context[:, 1:], tf.expand_dims(tokens, 1)], axis=1)
 
     def project(self, contexts, training=False):
         """Contexts [..., context_size] -> [..., width]."""
-        embedded = self.embedding(contexts)
-        flat = tf.concat(tf.unstack(embedded, axis=-2), axis=-1)
+        embedded = _embed(self.embedding, contexts)
+        if contexts.shape.rank == 2:
+            flat = tf.reshape(embedded, [-1, self.context_size * self.output_width])
+        else:
+            flat = tf.concat(tf.unstack(embedded, axis=-2), axis=-1)
         return self.dropout(self.mix(flat), training=training)
 
     def call(self, labels, training=False):
@@ -77,8 +84,9 @@ class LSTMPredictor(keras.layers.Layer):
     """
 
     def __init__(
-        self, vocab_size, width, num_layers=1, embedding_width=None, projection=None, layer_norm=False,
-        coupled_gates=False, dropout=0.0, **kwargs,
+        self, vocab_size: int, width: int, num_layers: int = 1, embedding_width: int | None = None,
+        projection: int | None = None, layer_norm: bool = False, coupled_gates: bool = False, dropout: float = 0.0,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         lstm = {"projection": projection, "layer_norm": layer_norm, "coupled_gates": coupled_gates}
@@ -122,7 +130,7 @@ class LSTMPredictor(keras.layers.Layer):
 
     def _run(self, labels, state, training):
         """Labels [B, U] and a state -> (outputs [B, U, output_width], new state)."""
-        frames, new_state = self.dropout(self.embedding(labels), training=training), {}
+        frames, new_state = self.dropout(_embed(self.embedding, labels), training=training), {}
         for layer in self.layers:
             frames, _, new_state[layer.name] = layer.step(frames, tf.ones_like(labels, tf.bool), state[layer.name])
             frames = self.dropout(frames, training=training)
@@ -136,3 +144,8 @@ def _embedding(vocab_size, width, policy):
     # Keras's default of +-0.05 would leave the joint blind to the labels for the first hundreds of steps.
     initializer = keras.initializers.RandomNormal(stddev=1.0)
     return keras.layers.Embedding(vocab_size, width, initializer, name="embedding", dtype=policy)
+
+
+def _embed(embedding, labels):
+    """embedding(labels), without Keras's handling of negative numbers, four operations for each step of a search."""
+    return tf.cast(tf.gather(tf.convert_to_tensor(embedding.embeddings), labels), embedding.compute_dtype)

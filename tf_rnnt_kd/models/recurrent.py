@@ -85,7 +85,11 @@ class LSTM(keras.layers.Layer):
             exists = exists[:, None]
             return tf.where(exists, new_output, output), tf.where(exists, new_cell, cell)
 
-        outputs, cells = tf.scan(advance, (inputs, tf.transpose(valid)), (state["output"], state["cell"]))
+        before = state["output"], state["cell"]
+        if frames.shape[1] == 1:  # a search goes label by label, and a loop costs more than what is in it
+            output, cell = advance(before, (inputs[0], valid[:, 0]))
+            return output[:, None], valid, {"output": output, "cell": cell}
+        outputs, cells = tf.scan(advance, (inputs, tf.transpose(valid)), before)
         new_state = {"output": outputs[-1], "cell": cells[-1]}
         return tf.transpose(outputs, [1, 0, 2]), valid, new_state
 

@@ -59,7 +59,12 @@ class HalvingStage(keras.layers.Layer):
         """
         frames = tf.pad(mask_frames(frames, lengths), [[0, 0], [0, count_frames(frames) % 2], [0, 0], [0, 0]])
         outputs, _ = self._convolve(frames, self.get_initial_state(tf.shape(frames)[0]))
-        return outputs, (lengths + 1) // 2
+        return outputs, self.output_lengths(lengths)
+
+    @staticmethod
+    def output_lengths(lengths):
+        """Valid frames of the outputs, of so many of the inputs."""
+        return (lengths + 1) // 2
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels}

@@ -1,9 +1,13 @@
 """The RNN-T model: encoder, predictor and joint."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from tf_rnnt_kd import lattice
+from tf_rnnt_kd.lattice.tensors import TensorLike
+from tf_rnnt_kd.models.encoder import Encoder
 
 COMBINATIONS = ("add", "multiply")
 
@@ -29,8 +33,8 @@ class Transducer(keras.Model):
     """
 
     def __init__(
-        self, encoder, predictor, *, vocab_size, joint_width, num_features, combination="add", factorised_blank=False,
-        **kwargs,
+        self, encoder: Encoder, predictor: keras.layers.Layer, *, vocab_size: int, joint_width: int,
+        num_features: int, combination: str = "add", factorised_blank: bool = False, **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if combination not in COMBINATIONS:
@@ -82,12 +86,12 @@ class Transducer(keras.Model):
         return (features - mean) * scale
 
     @property
-    def subsampling(self):
+    def subsampling(self) -> int:
         """Feature frames per encoder frame."""
         return self.encoder.subsampling
 
     @property
-    def is_streaming(self):
+    def is_streaming(self) -> bool:
         return self.encoder.is_streaming
 
     @property
@@ -105,7 +109,9 @@ class Transducer(keras.Model):
         """Encoder frames by which those of `encode_step` come later than their features."""
         return self.encoder.output_delay
 
-    def encode(self, features, num_frames, training=False):
+    def encode(
+        self, features: TensorLike, num_frames: TensorLike, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Features [B, N, F] (not normalised) -> (projection into the joint space [B, T, H], lengths [B] int32)."""
         return self.encode_normalised(self.normalise(features), num_frames, training=training)
 
@@ -119,15 +125,15 @@ class Transducer(keras.Model):
         return self.encoder.layer_outputs(self.normalise(features), num_frames)
 
     @property
-    def layer_widths(self):
+    def layer_widths(self) -> dict[str, int]:
         """{layer name: D} of `encoder_layers`."""
         return {block.name: block.output_width for block in self.encoder.blocks}
 
-    def predict_labels(self, labels, training=False):
+    def predict_labels(self, labels: TensorLike, training: bool = False) -> tf.Tensor:
         """Labels [B, U] int32 -> projection into the joint space [B, U + 1, H]."""
         return self.predictor_projection(self.predictor(labels, training=training))
 
-    def joint(self, encoded, predicted):
+    def joint(self, encoded: tf.Tensor, predicted: tf.Tensor) -> lattice.Joint:
         """Projections [B, T, H] and [B, U + 1, H] -> the lattice.Joint of them with this model's W and b, float32."""
         return lattice.Joint(
             tf.cast(encoded, tf.float32), tf.cast(predicted, tf.float32), tf.cast(self.joint_kernel.value, tf.float32),
@@ -141,7 +147,9 @@ class Transducer(keras.Model):
             hidden = tf.tanh(encoder_projection * predictor_projection)
         else:
             hidden = tf.tanh(encoder_projection + predictor_projection)
-        logits = tf.tensordot(hidden, tf.cast(self.joint_kernel, hidden.dtype), 1)
+        kernel = tf.cast(self.joint_kernel, hidden.dtype)
+        # tf.tensordot makes ten operations of it where a size is unknown, which a search feels.
+        logits = tf.matmul(hidden, kernel) if hidden.shape.rank == 2 else tf.tensordot(hidden, kernel, 1)
         logits = tf.cast(logits, tf.float32) + tf.cast(self.joint_bias, tf.float32)
         return lattice.factorised_log_probs(logits) if self.factorised_blank else logits
 

@@ -45,7 +45,7 @@ def nbest_features(nbest: NBest) -> Features:
     if len(lengths) != 1 or not np.isfinite(nbest.log_prob).all() or (np.diff(nbest.log_prob) > 0).any():
         found = f"{len(nbest.text)} texts and log-probs {np.asarray(nbest.log_prob).tolist()}"
         raise ValueError(f"{len(nbest.tokens)} hypotheses need as many texts and finite log-probs, best first: {found}")
-    tokens = np.concatenate([np.asarray(one, np.int64) for one in nbest.tokens]) if nbest.tokens else []
+    tokens = np.concatenate([np.zeros([0], np.int64), *(np.asarray(one, np.int64) for one in nbest.tokens)])
     return {
         "nbest/tokens": int64_feature(tokens),
         "nbest/num_tokens": int64_feature([len(one) for one in nbest.tokens]),
@@ -100,7 +100,8 @@ def decode_factored(features: Mapping[str, tf.train.Feature]) -> tuple[np.ndarra
             arrays.append(codecs.decode_int8(encoded, scale=scale, shape=shape))
         else:
             arrays.append(codecs.decode_bfloat16(encoded, shape=shape))
-    return tuple(arrays)
+    encoder, predictor = arrays
+    return encoder, predictor
 
 
 def hidden_features(hidden: Mapping[str, np.ndarray]) -> Features:

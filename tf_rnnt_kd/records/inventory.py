@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_rnnt_kd.records.parsing import REJECT_REASONS, make_summary
+from tf_rnnt_kd.records.plain import plain
 from tf_rnnt_kd.records.sources import Source
 
 
@@ -41,8 +42,12 @@ def take_inventory(
     summary = make_summary(
         tokenizer=tokenizer, frontend=frontend, subsampling=subsampling, num_hypotheses=hypotheses
     )
-    frames, labels, samples, rejected = [], [], 0, []
+    frames: list[int] = []
+    labels: list[int] = []
+    rejected: list[dict[str, str]] = []
+    samples = 0
 
+    @plain
     def without_record(record):
         return {name: value for name, value in summary(record).items() if name != "record"}
 

@@ -59,7 +59,8 @@ def open_noise(name: str, *, probability: float, snr_db: tuple[float, float]) ->
         raise ValueError(f"augment.noise_probability must lie in 0..1 and above 0, got {probability}")
     if len(snr_db) != 2 or not snr_db[0] <= snr_db[1]:
         raise ValueError(f"augment.noise_snr_db must be (least, greatest) in decibels, got {tuple(snr_db)}")
-    return NoiseMixer(None if name == WHITE else _bank(name), float(probability), tuple(map(float, snr_db)))
+    least, greatest = map(float, snr_db)
+    return NoiseMixer(None if name == WHITE else _bank(name), float(probability), (least, greatest))
 
 
 def _bank(name):

@@ -19,6 +19,7 @@ from tf_rnnt_kd.records.parsing import (
     make_content,
     make_summary,
 )
+from tf_rnnt_kd.records.plain import plain
 from tf_rnnt_kd.records.sources import Source, check_teacher, mixture, stored_artifacts, teacher_joint
 from tf_rnnt_kd.records.stored import ARTIFACTS, FRAMES, LABELS, POSITIONS, Part, open_artifacts
 from tf_rnnt_kd.records.streams import endless_records
@@ -107,12 +108,15 @@ def training_batches(
     limits = tf.constant([bucket.num_frames for bucket in buckets], tf.int64)
     batch_sizes = tf.constant([bucket.batch_size for bucket in buckets], tf.int64)
     label_limits = tf.constant([bucket.num_labels for bucket in buckets], tf.int64)
+    label_limits_or_none = tf.concat([label_limits, [-1]], axis=0)  # beyond the last bucket nothing fits
     parts = _parts(stored, frontend=frontend, waveforms=waveforms)
 
+    @plain
     def summarise(record, by_person):
         element = summary(record)
         return {**element, "is_labelled": by_person | tf.logical_not(element["has_labels_of_teacher"])}
 
+    @plain
     def at_speed(index, element):
         speed, num_samples = tf.constant(1.0), tf.cast(element["num_samples"], tf.int32)
         if len(speed_factors):
@@ -122,19 +126,21 @@ def training_batches(
         num_frames = frontend.num_frames(num_samples)
         return {**element, "index": index, "speed": speed, "num_samples": num_samples, "num_frames": num_frames}
 
+    @plain
     def bucket_of(element):
         return tf.searchsorted(limits, [tf.cast(element["num_frames"], tf.int64)], out_type=tf.int64)[0]
 
+    @plain
     def fits(element):
-        bucket = bucket_of(element)
-        return (bucket < len(buckets)) and (
-            tf.cast(element["num_labels"], tf.int64) <= tf.gather(label_limits, bucket)
-        )
+        bucket = tf.minimum(bucket_of(element), len(buckets))
+        return tf.cast(element["num_labels"], tf.int64) <= tf.gather(label_limits_or_none, bucket)
 
+    @plain
     def rows_of_part(key, window):
         rows = tf.gather(batch_sizes, key) // num_parts
         return window.skip(part * rows).take(rows)
 
+    @plain
     def featurise(element):
         element = {**element, **content(element)}
         waveform = element.pop("waveform")
@@ -147,6 +153,7 @@ def training_batches(
         element["features"] = features[0]
         return {name: element[name] for name in parts}
 
+    @plain
     def assemble(key, window):
         frames, labels = tf.gather(limits, key), tf.gather(label_limits, key)
         sizes = {
@@ -162,14 +169,16 @@ def training_batches(
         return window.padded_batch(rows, shapes, padding | {"utterance_id": ""}, drop_remainder=True)
 
     dataset = endless_records(sources, seed=seed, shuffle_buffer=shuffle_buffer)
-    dataset = dataset.map(summarise, num_parallel_calls=2).filter(lambda element: element["reject"] == 0)
+    dataset = dataset.map(summarise, num_parallel_calls=2).filter(plain(lambda element: element["reject"] == 0))
     dataset = dataset.enumerate().map(at_speed).filter(fits)
     # Batches are chosen before their content is made, so that no worker makes what it will not use.
-    dataset = dataset.group_by_window(bucket_of, rows_of_part, window_size_func=lambda key: tf.gather(batch_sizes, key))
+    dataset = dataset.group_by_window(
+        bucket_of, rows_of_part, window_size_func=plain(lambda key: tf.gather(batch_sizes, key))
+    )
     dataset = dataset.map(featurise, num_parallel_calls=tf.data.AUTOTUNE)
     # The rows of a batch come one after another, so here no bucket waits for another one.
     dataset = dataset.group_by_window(
-        bucket_of, assemble, window_size_func=lambda key: tf.gather(batch_sizes, key) // num_parts
+        bucket_of, assemble, window_size_func=plain(lambda key: tf.gather(batch_sizes, key) // num_parts)
     )
     # The tokenizer op counts as stateful, though it only holds the model; without this the iterator cannot be saved.
     options = tf.data.Options()
@@ -181,6 +190,7 @@ def evaluation_batches(source: Source, *, tokenizer, frontend, batch_size: int) 
     """All utterances of a split once, in order, padded: `features`, `num_frames`, `text`, `utterance_id`."""
     summary, content = make_summary(tokenizer=tokenizer, frontend=frontend, subsampling=1), make_content()
 
+    @plain
     def featurise(record):
         element = summary(record)
         waveform = content(element)["waveform"]

@@ -105,12 +105,12 @@ def bytes_feature(values: bytes | str | Sequence[bytes | str]) -> tf.train.Featu
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
 
 
-def int64_feature(values: int | Sequence[int]) -> tf.train.Feature:
+def int64_feature(values: int | Sequence[int] | np.ndarray) -> tf.train.Feature:
     """One integer, or a list of them."""
     return tf.train.Feature(int64_list=tf.train.Int64List(value=np.ravel(values).astype(np.int64)))
 
 
-def float_feature(values: float | Sequence[float]) -> tf.train.Feature:
+def float_feature(values: float | Sequence[float] | np.ndarray) -> tf.train.Feature:
     """One float, or a list of them."""
     return tf.train.Feature(float_list=tf.train.FloatList(value=np.ravel(values).astype(np.float32)))
 
@@ -164,7 +164,7 @@ def decode_utterance(record: bytes) -> Utterance:
     num_samples = features["num_samples"].int64_list.value[0]
     if len(audio) != 2 * num_samples:
         raise ValueError(f"{_text(features, 'utterance_id')}: {len(audio)} bytes of audio, num_samples={num_samples}")
-    words = ()
+    words: tuple[tuple[str, float, float], ...] = ()
     if "words/text" in features:
         words = tuple(
             zip(

@@ -102,8 +102,8 @@ def mixture(sources: Sequence[Source], weights: Sequence[tuple[str, float]] = ()
     """
     own = [source.weight is not None for source in sources]
     if not len(weights):
-        given = {source: 1.0 if source.weight is None else source.weight for source in sources} if any(own) else {}
-        return [dataclasses.replace(source, weight=given.get(source)) for source in sources]
+        shares = {source: 1.0 if source.weight is None else source.weight for source in sources} if any(own) else {}
+        return [dataclasses.replace(source, weight=shares.get(source)) for source in sources]
     if any(own):
         raise ValueError("weights stand both in data.mixture and in --train=DIR:split@WEIGHT: take one of them away")
     given = {name: _weight(weight, of=name) for name, weight in weights}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tf_rnnt_kd.records.plain import plain
 from tf_rnnt_kd.records.sources import Source
 
 _OPEN_SHARDS = 64
@@ -25,6 +26,7 @@ def endless_records(sources: Sequence[Source], *, seed: int, shuffle_buffer: int
     weights = np.array([source.weight for source in sources], np.float64)
     upper = tf.constant(np.cumsum(weights / weights.sum())[:-1])
 
+    @plain
     def choose(count):
         share = tf.random.stateless_uniform([1], [seed, tf.cast(count, tf.int32)], dtype=tf.float64)
         return tf.searchsorted(upper, share, side="right", out_type=tf.int64)[0]
@@ -43,7 +45,7 @@ def _shuffled(sources, seed, shuffle_buffer):
         # Some shards are read at a time; these must not be neighbours in every epoch.
         dataset = dataset.shuffle(len(paths), seed=seed, reshuffle_each_iteration=True)
     dataset = dataset.interleave(
-        lambda path, by_person: tf.data.TFRecordDataset(path).map(lambda record: (record, by_person)),
+        plain(lambda path, by_person: tf.data.TFRecordDataset(path).map(plain(lambda record: (record, by_person)))),
         cycle_length=min(len(paths), _OPEN_SHARDS), block_length=1,
     )
     return dataset.shuffle(shuffle_buffer, seed=seed, reshuffle_each_iteration=True).repeat()

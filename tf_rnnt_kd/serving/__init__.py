@@ -1,9 +1,8 @@
 """What leaves the factory: a SavedModel that takes waveforms and gives text."""
 
-import importlib
+from tf_rnnt_kd import lazy
 
-# Read when first asked for, so that the binaries in this package answer --help and mistakes at once, and set what
-# TensorFlow reads at its import.
+# So that the binaries in this package answer --help and mistakes at once, and set what TensorFlow reads at its import.
 _HOMES = {
     "Export": "export",
     "LiteRecognizer": "lite",
@@ -19,9 +18,4 @@ _HOMES = {
     "trace_signatures": "signatures",
 }
 __all__ = list(_HOMES)  # noqa: PLE0604
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy.attributes(__name__, _HOMES)

@@ -37,7 +37,10 @@ class DeviceStream:
         self._state = initial_state(self._device["state"])
         self._waiting = np.zeros([0], np.float32)
         self._num_samples = 0
-        self._tokens, self._frames, self._confidence, self._log_prob = [], [], [], 0.0
+        self._tokens: list[int] = []
+        self._frames: list[int] = []
+        self._confidence: list[float] = []
+        self._log_prob = 0.0
 
     def accept(self, samples) -> list[int]:
         """Takes samples, float32 [S], and returns the tokens that they added."""

@@ -6,15 +6,19 @@ import json
 import os
 import pathlib
 import shutil
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from tf_rnnt_kd.decoding import BeamSearch, GreedySearch
+from tf_rnnt_kd.decoding import BeamSearch, Calibration, GreedySearch, Scorer
 from tf_rnnt_kd.model_versions import is_saved_model, versions
+from tf_rnnt_kd.models import Transducer
 from tf_rnnt_kd.serving.metadata import METADATA_PATH, describe_model, read_metadata
 from tf_rnnt_kd.serving.parity import check_parity
 from tf_rnnt_kd.serving.recognizer import Recognizer
 from tf_rnnt_kd.serving.signatures import save_module
 from tf_rnnt_kd.serving.warmup import warmup_requests, write_warmup
+from tf_rnnt_kd.speech.frontend import LogMelFrontend
+from tf_rnnt_kd.text import Tokenizer
 
 
 class Export(NamedTuple):
@@ -27,9 +31,11 @@ class Export(NamedTuple):
 
 
 def export_saved_model(
-    model, *, tokenizer, frontend, config, output_dir, search=GreedySearch(), n_best=4, scorers=(), phrase_bonus=1.0,
-    calibration=None, version=None, card=None,
-):
+    model: Transducer, *, tokenizer: Tokenizer, frontend: LogMelFrontend, config: Mapping[str, Any],
+    output_dir: str | os.PathLike, search: GreedySearch = GreedySearch(), n_best: int = 4,
+    scorers: Sequence[Scorer] = (), phrase_bonus: float = 1.0, calibration: Calibration | None = None,
+    version: int | None = None, card: Mapping[str, Any] | None = None,
+) -> Export:
     """Exports a model with all signatures, metadata and warm-up requests, and compares it with the Python model.
 
     Args:

@@ -6,10 +6,14 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_rnnt_kd.model_versions import version_folder
@@ -26,7 +30,9 @@ def default_formats(metadata) -> tuple[str, ...]:
     return (*DENSE_FORMATS, *(SPARSE_FORMATS if metadata["sparsity"]["target"] else ()))
 
 
-def export_lite(saved_model, *, output_dir, formats=None):
+def export_lite(
+    saved_model: str | os.PathLike, *, output_dir: str | os.PathLike, formats: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Converts an exported model for devices.
 
     Args:
@@ -78,7 +84,7 @@ class LiteRecognizer:
       ValueError: no such folder, or it lacks the format.
     """
 
-    def __init__(self, folder, *, file_format, num_threads=1):
+    def __init__(self, folder: str | os.PathLike, *, file_format: str, num_threads: int = 1):
         self.metadata = read_lite_metadata(folder)
         files = self.metadata["files"]
         if file_format not in files:
@@ -86,7 +92,7 @@ class LiteRecognizer:
         path = pathlib.Path(folder) / files[file_format]["file"]
         self.step = load_step(path, num_threads=num_threads)
 
-    def transcribe(self, waveform) -> Transcript:
+    def transcribe(self, waveform: np.ndarray) -> Transcript:
         """Of one utterance, float32 [S] at metadata['sample_rate']."""
         return transcribe(self.step, waveform, metadata=self.metadata)
 

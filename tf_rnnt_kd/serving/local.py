@@ -1,5 +1,8 @@
 """Transcribes audio files with a SavedModel in this process."""
 
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -22,13 +25,13 @@ class LocalRecognizer:
       ValueError: the folder is no export.
     """
 
-    def __init__(self, saved_model):
+    def __init__(self, saved_model: str | os.PathLike):
         saved_model = version_folder(saved_model)
         self.metadata = read_metadata(saved_model)
         # The loaded object owns the variables: the signature alone would lose them.
         self._loaded = tf.saved_model.load(saved_model)
 
-    def transcribe(self, waveforms):
+    def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str]:
         """Texts of waveforms, each float32 [S] at metadata['sample_rate'], as one padded batch."""
         if not waveforms:
             return []
@@ -41,7 +44,9 @@ class LocalRecognizer:
         )
         return [text.decode() for text in result["text"].numpy()]
 
-    def transcribe_files(self, paths, *, batch_size=8):
+    def transcribe_files(
+        self, paths: Iterable[str], *, batch_size: int = 8
+    ) -> Iterator[tuple[str, str | AudioError]]:
         """Yields (path, text or AudioError) in the order of `paths`, `batch_size` files at once."""
         paths = list(paths)
         for start in range(0, len(paths), batch_size):

@@ -3,13 +3,16 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tf_rnnt_kd.serving.device import DeviceRecognizer
 from tf_rnnt_kd.serving.provenance import git_revision
+from tf_rnnt_kd.serving.recognizer import Recognizer
 from tf_rnnt_kd.serving.streaming import StreamingRecognizer
 from tf_rnnt_kd.training.true_sparsity import true_sparsity
 
@@ -19,7 +22,9 @@ FORMAT_VERSION = 3
 """Of the signatures and of this file; part of the model id."""
 
 
-def describe_model(recognizer, *, config, card=None):
+def describe_model(
+    recognizer: Recognizer, *, config: Mapping[str, Any], card: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The content of metadata.json.
 
     Args:
@@ -93,7 +98,7 @@ def describe_model(recognizer, *, config, card=None):
 
 
 
-def read_metadata(saved_model):
+def read_metadata(saved_model: str | os.PathLike) -> dict[str, Any]:
     """metadata.json of an export as a dictionary.
 
     Raises:

@@ -1,17 +1,22 @@
 """Whether a SavedModel gives what the Python model gives, and its stream what it gives at once."""
 
+import os
+
 import numpy as np
 import tensorflow as tf
 
 from tf_rnnt_kd.serving.device import DeviceRecognizer
 from tf_rnnt_kd.serving.device_stream import transcribe
 from tf_rnnt_kd.serving.freeze import DEVICE_SIGNATURE
+from tf_rnnt_kd.serving.recognizer import Recognizer
 from tf_rnnt_kd.serving.streaming import StreamingRecognizer
 
 _EXACT = ("text", "tokens", "num_tokens", "token_frames", "words", "num_words", "num_frames", "num_hypotheses")
 
 
-def check_parity(saved_model, *, recognizer, tolerance=1e-4):
+def check_parity(
+    saved_model: str | os.PathLike, *, recognizer: Recognizer, tolerance: float = 1e-4
+) -> dict[str, float]:
     """Runs both on synthetic audio and compares all results by name.
 
     Args:

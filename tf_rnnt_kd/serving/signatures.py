@@ -17,15 +17,18 @@ All arguments and results go by name; batch, samples and tokens may have any siz
 one stream, and as many samples as metadata.json says under `device`.
 """
 
+import os
+from typing import Any
+
 import tensorflow as tf
 
 from tf_rnnt_kd.serving.device import DeviceRecognizer
 from tf_rnnt_kd.serving.freeze import DEVICE_SIGNATURE
-from tf_rnnt_kd.serving.recognizer import AUDIO, PHRASES, TOKENS
+from tf_rnnt_kd.serving.recognizer import AUDIO, PHRASES, TOKENS, Recognizer
 from tf_rnnt_kd.serving.streaming import StreamingRecognizer
 
 
-def save_module(recognizer, *, path):
+def save_module(recognizer: Recognizer, *, path: str | os.PathLike) -> None:
     """Writes the SavedModel of a Recognizer to the folder `path`.
 
     The module holds the raw variables and not the Keras model: TF Serving's loader does not find the variables of a
@@ -33,10 +36,11 @@ def save_module(recognizer, *, path):
     """
     module = tf.Module()
     module.weights = [weight.value for weight in recognizer.model.weights]
+    module.tables = [variable for scorer in recognizer.n_best_search.scorers for variable in scorer.variables]
     tf.saved_model.save(module, str(path), signatures=trace_signatures(recognizer))
 
 
-def trace_signatures(recognizer):
+def trace_signatures(recognizer: Recognizer) -> dict[str, Any]:
     """{signature name: concrete function}."""
     signatures = {  # name: (function, what it takes)
         "serving_default": (recognizer.recognise, AUDIO),

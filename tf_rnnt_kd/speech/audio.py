@@ -99,7 +99,8 @@ def resample(waveform: np.ndarray, *, from_rate: int, to_rate: int) -> np.ndarra
         tf.TensorSpec([None], tf.float32),
         tf.TensorSpec([], tf.int64),
         tf.TensorSpec([], tf.int64),
-    ]
+    ],
+    autograph=False,
 )
 def _resample(waveform: tf.Tensor, from_rate: tf.Tensor, to_rate: tf.Tensor) -> tf.Tensor:
     return tfio.audio.resample(waveform, from_rate, to_rate)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tf_rnnt_kd.extras import missing
+
 NATIVE_RATE = 22050
 # eSpeak's voice files for English; the Shavian alphabet is not one of sound.
 ACCENTS = (
@@ -57,8 +59,8 @@ class Engine:
     def __init__(self):
         try:
             import espeakng_loader
-        except ImportError as error:
-            raise ValueError("speech synthesis needs the package espeakng-loader: install it") from error
+        except ModuleNotFoundError as error:
+            raise missing("demo", error) from error
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         data = Path(espeakng_loader.get_data_path())
         rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, bytes(data), _PHONEME_EVENTS | _DO_NOT_EXIT)

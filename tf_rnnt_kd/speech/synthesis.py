@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from tf_rnnt_kd.speech import acoustics, espeak
+from tf_rnnt_kd.splits import DEV, LABELLED, TEST, UNLABELLED
 
 SAMPLE_RATE = 16000
 # split -> (share of the hours, speakers)
 SPLITS = {
-    "train-labeled": (18 / 60, 24),
-    "train-unlabeled": (29 / 60, 36),
-    "dev": (6 / 60, 8),
-    "test": (7 / 60, 12),
+    LABELLED: (18 / 60, 24),
+    UNLABELLED: (29 / 60, 36),
+    DEV: (6 / 60, 8),
+    TEST: (7 / 60, 12),
 }
-UNLABELLED = "train-unlabeled"
 TRUTH_SUFFIX = "-truth"
 # Without those that whisper, rasp, clip or play a robot.
 VARIANTS = (

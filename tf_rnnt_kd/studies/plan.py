@@ -14,36 +14,36 @@ all that determines it: the command, the resolved config, and through the names 
 what they have in common, a changed setting makes new folders for what depends on it, and nothing is ever mixed up.
 """
 
-import hashlib
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tf_rnnt_kd.evaluation.results import Result
+from tf_rnnt_kd.splits import DEV, TEST, UNLABELLED
+from tf_rnnt_kd.studies.corpora import Corpora
 from tf_rnnt_kd.studies.definition import Definition, resolved
-from tf_rnnt_kd.studies.jobs import Claim, Job, System, Undecided
+from tf_rnnt_kd.studies.jobs import Claim, Curve, Point, System, Undecided
+from tf_rnnt_kd.studies.outcomes import Outcomes
 from tf_rnnt_kd.studies.pooling import pooled_improvement
+from tf_rnnt_kd.training.config import without_free_settings
 
-SPLITS = ("train-labeled", "train-unlabeled", "dev", "test")
+_ALL_ARTIFACTS = "hard,nbest,collapsed,factored,hidden"
 
 
-class Study:
+class Study(Corpora, Outcomes):
     """Collects what a definition declares.
 
     Args:
       definition: a Definition.
       workdir: for everything that is made; studies that share it share their common jobs.
-      corpus: folder in LibriSpeech layout with the splits of SPLITS; or else
-      records, tokenizer: folders of what was made of one.
+      corpus, records, tokenizer, domains: see Corpora.
       seeds: of each system that does not say otherwise.
-      dev: the split on which weights and systems are chosen.
-      miniature: with the definition's tiny models: the same code path in minutes.
+      dev: the split, or the part, on which weights and systems are chosen.
+      miniature: with the definition's tiny models, and only some of what it would compare: the same code path in
+        minutes.
+      train_flags, label_flags: for all trainings and labellings; no digest depends on them.
 
     Attributes:
-      jobs: by key, in an order in which they can run.
-      systems: by name. claims: a list. results: {(system's name, split, seed): JSON file of its evaluation}.
+      jobs: see Graph. systems, results: see Outcomes. claims, curves: lists.
     """
 
     def __init__(
@@ -55,17 +55,25 @@ class Study:
         records: str | None = None,
         tokenizer: str | None = None,
         seeds: Sequence[int] = (1, 2, 3),
-        dev: str = "dev",
+        dev: str = DEV,
         miniature: bool = False,
+        domains: Mapping[str, str] | None = None,
+        train_flags: Sequence[str] = (),
+        label_flags: Sequence[str] = (),
     ):
-        self.definition, self.workdir, self.seeds, self.dev = definition, workdir.rstrip("/"), tuple(seeds), dev
-        self._miniature = dict(definition.miniature) if miniature else {}
-        self.jobs: dict[str, Job] = {}
+        if miniature and not definition.miniature:
+            raise ValueError(f"{definition.config} has no MINIATURE: leave --miniature out, or give it one")
+        super().__init__(
+            workdir, description=definition.corpus, corpus=corpus, records=records, tokenizer=tokenizer,
+            domains=domains or {},
+        )  # fmt: skip
+        self.definition, self.seeds, self.dev, self.miniature = definition, tuple(seeds), dev, miniature
+        self._changes = dict(definition.miniature) if miniature else {}
+        self._train_flags, self._label_flags = tuple(train_flags), tuple(label_flags)
         self.systems: dict[str, System] = {}
         self.claims: list[Claim] = []
+        self.curves: list[Curve] = []
         self.results: dict[tuple[str, str, int], str] = {}
-        self._records = records or self._prepare(corpus)
-        self._tokenizer = tokenizer or self._train_tokenizer()
 
     def declare(self) -> str | None:
         """Asks the definition; what stopped it where later jobs depend on results, else None."""
@@ -75,9 +83,13 @@ class Study:
             return str(stop)
         return None
 
-    def records(self, split: str) -> str:
-        """DIR:split of the corpus."""
-        return f"{self._records}:{split}"
+    def some(self, items: Iterable, count: int = 1) -> list:
+        """All of them; in a miniature the first so many."""
+        return list(items)[: count if self.miniature else None]
+
+    def config(self, variant: str) -> dict[str, Any]:
+        """All settings of a variant, in a miniature those of the miniature."""
+        return resolved(self.definition.get_config, variant, self._changes)
 
     def train(
         self,
@@ -106,7 +118,7 @@ class Study:
         if name in self.systems:
             raise ValueError(f"the study {self.definition.name} declares two systems of the name {name!r}")
         seeds = self.seeds[:seeds] if isinstance(seeds, int) else self.seeds if seeds is None else tuple(seeds)
-        settings = dict(settings or {}) | self._miniature
+        settings = dict(settings or {}) | self._changes
         if warm_start is not None:
             settings["train.warm_start"] = warm_start.folder
         folders = {}
@@ -117,20 +129,23 @@ class Study:
             config_file = f"--config={self.definition.config}" + (f":{variant}" if variant else "")
             folders[seed] = self._add(
                 "training",
-                f"{variant or name}-{seed}",
+                # Of miniatures many are the same training, whose name no other folder depends on.
+                f"{'tiny' if self.miniature else variant or name}-{seed}",
                 f"Train {name}, seed {seed}",
-                digest_of=config,
+                digest_of=without_free_settings(config),
                 size=config["train"]["steps"],
+                config=config,
                 arguments=(
                     "tf_rnnt_kd.train",
                     config_file,
                     "--workdir=OUTPUT",
-                    "--train=" + ",".join(data),
+                    f"--train={self.mixed(data)}",
                     f"--dev={self.records(self.dev)}",
                     f"--tokenizer={self._tokenizer}",
                     *flags,
+                    *self._train_flags,
                 ),
-                not_in_digest=(config_file, *flags),
+                not_in_digest=(config_file, *flags, *self._train_flags),
             )
         self.systems[name] = System(name, folders, note, teaches)
         return self.systems[name]
@@ -144,12 +159,17 @@ class Study:
         self,
         teacher: System,
         *,
-        split: str = "train-unlabeled",
+        split: str = UNLABELLED,
         artifacts: str = "hard",
         targets: str = "hypothesis",
         flags: Sequence[str] = (),
+        of: str | None = None,
     ) -> str:
-        """Declares what a teacher writes about a split: DIR:split."""
+        """Declares what a teacher writes about a split of the corpus or of other records: as `records` gives it.
+
+        In a miniature all labellings without flags hold the same artifacts, and so are one.
+        """
+        artifacts = _ALL_ARTIFACTS if self.miniature and not flags else artifacts
         reference = (f"--tokenizer={self._tokenizer}",) if targets == "reference" else ()
         folder = self._add(
             "labelling",
@@ -157,17 +177,19 @@ class Study:
             f"{teacher.name} labels {split} ({artifacts})",
             arguments=(
                 "beam_pipelines.pseudo_label",
-                f"--records={self._records}",
-                f"--split={split}",
+                f"--records={of or self._records}",
+                f"--split={','.join(self.splits([split]))}",
                 f"--teacher={self.export(teacher)}",
                 "--output=OUTPUT",
                 f"--artifacts={artifacts}",
                 f"--targets={targets}",
                 *reference,
                 *flags,
+                *self._label_flags,
             ),
+            not_in_digest=self._label_flags,
         )
-        return f"{folder}:{split}"
+        return self.records(split, of=folder)
 
     def export(self, system: System) -> str:
         """Declares the SavedModel of a system's first seed: its folder."""
@@ -178,28 +200,51 @@ class Study:
             arguments=("tf_rnnt_kd.export", f"--workdir={system.folder}", "--output=OUTPUT"),
         )
 
-    def measure(self, split: str = "test", *, systems: Sequence[System] = ()) -> None:
-        """Declares the word error rate of the systems (all in the table if not given) on a split of the corpus."""
-        for system in systems or [system for system in self.systems.values() if not system.teaches]:
-            for seed, folder in system.folders.items():
-                output = self._add(
-                    "evaluation",
-                    f"{Path(folder).name}-on-{split}",
-                    f"Measure {system.name}, seed {seed}, on {split}",
-                    arguments=(
-                        "tf_rnnt_kd.evaluate",
-                        f"--workdir={folder}",
-                        f"--records={self._records}",
-                        f"--split={split}",
-                        f"--name={Path(folder).name}",
-                        "--json=OUTPUT/result.json",
-                    ),
-                )
-                self.results[system.name, split, seed] = f"{output}/result.json"
+    def measure(
+        self, split: str = TEST, *, systems: Sequence[System] = (), of: str | None = None, name: str = ""
+    ) -> None:
+        """Declares the word error rate of systems (all in the table if not given), for claims, curves and tables.
 
-    def claim(self, text: str, *, better: System, worse: System) -> None:
+        Args:
+          split: of the corpus. The table is sorted by the first one that is measured; of others it has a column.
+          of: other records whose split it is. name: of these, in tables: it is measured where "NAME SPLIT" then.
+        """
+        for split_name in self.splits([split]):
+            where = f"{name} {split_name}" if name else split_name
+            for system in systems or [system for system in self.systems.values() if not system.teaches]:
+                for seed, folder in system.folders.items():
+                    output = self._add(
+                        "evaluation",
+                        f"{Path(folder).name}-on-{where}",
+                        f"Measure {system.name}, seed {seed}, on {where}",
+                        arguments=(
+                            "tf_rnnt_kd.evaluate",
+                            f"--workdir={folder}",
+                            f"--records={of or self._records}",
+                            f"--split={split_name}",
+                            f"--name={Path(folder).name}",
+                            "--json=OUTPUT/result.json",
+                        ),
+                    )
+                    self.results[system.name, where, seed] = f"{output}/result.json"
+
+    def claim(self, text: str, *, better: System, worse: System, where: str = "") -> None:
         """Declares what is expected, before it is measured."""
-        self.claims.append(Claim(text, better.name, worse.name))
+        self.claims.append(Claim(text, better.name, worse.name, where))
+
+    def curve(
+        self,
+        title: str,
+        *,
+        x_label: str,
+        lines: Mapping[str, Sequence[Point]],
+        logarithmic: bool = False,
+        steeper: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Declares a picture of lines, see Curve. Pairs of `steeper` that are not both there as lines are left out."""
+        long = {name for name, points in lines.items() if len(points) > 1}
+        steeper = [pair for pair in steeper if set(pair) <= long]
+        self.curves.append(Curve(title, x_label, lines, logarithmic, steeper))
 
     def improvement(self, better: System, worse: System, *, split: str) -> float:
         """Paired probability that one makes fewer errors than the other, over the seeds of both.
@@ -210,64 +255,3 @@ class Study:
         self.measure(split, systems=[better, worse])
         found = [self.measured(system, split) for system in (better, worse)]
         return pooled_improvement(*found)
-
-    def measured(self, system: System, split: str) -> list[Result]:
-        """Of all its seeds.
-
-        Raises:
-          Undecided: not all of them are measured.
-        """
-        paths = [self.results[system.name, split, seed] for seed in system.folders]
-        if not all(Path(path).exists() for path in paths):
-            raise Undecided(f"the errors of {system.name} on {split}")
-        return [Result.load(path) for path in paths]
-
-    def best_on_dev(self, systems: Sequence[System]) -> System:
-        """That of the lowest dev word error rate, averaged over its seeds.
-
-        Raises:
-          Undecided: not all of them are trained.
-        """
-        rates = {}
-        for system in systems:
-            found = [dev_wer(folder) for folder in system.folders.values()]
-            if None in found:
-                raise Undecided(f"which of {', '.join(s.name for s in systems)} is best on dev")
-            rates[system.name] = sum(found) / len(found)
-        return self.systems[min(rates, key=rates.__getitem__)]
-
-    def _prepare(self, corpus) -> str:
-        splits = ",".join(SPLITS)
-        return self._add(
-            "corpus",
-            "records",
-            "Audio files to records",
-            arguments=("beam_pipelines.prepare_corpus", f"--input={corpus}", "--output=OUTPUT", f"--splits={splits}"),
-        )
-
-    def _train_tokenizer(self) -> str:
-        where = (f"--records={self._records}", f"--split={SPLITS[0]}")
-        return self._add(
-            "tokenizer",
-            "tokenizer",
-            "Train the tokenizer",
-            arguments=("tf_rnnt_kd.train_tokenizer", *where, "--output=OUTPUT"),
-        )
-
-    def _add(self, kind, name, title, *, arguments, size=1, digest_of=None, not_in_digest=()) -> str:
-        """The job's folder. Jobs that are equal are one."""
-        named = [argument for argument in arguments if argument not in not_in_digest]
-        identity = json.dumps([kind, named, digest_of], sort_keys=True, default=str).replace(f"{self.workdir}/", "")
-        # Folders stand in flags that commas and colons divide.
-        name = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
-        key = f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}"
-        folder = f"{self.workdir}/{kind}/{key}"
-        arguments = tuple(argument.replace("OUTPUT", folder) for argument in arguments)
-        self.jobs.setdefault(key, Job(key, title, kind, arguments, size))
-        return folder
-
-
-def dev_wer(folder: str) -> float | None:
-    """Best dev word error rate of a finished training, else None."""
-    done = Path(folder, "done.json")
-    return json.loads(done.read_text())["best_dev_wer"] if done.exists() else None

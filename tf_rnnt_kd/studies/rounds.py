@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from tf_rnnt_kd.studies.definition import load_module
-from tf_rnnt_kd.studies.jobs import System
+from tf_rnnt_kd.studies.jobs import Point, System
 from tf_rnnt_kd.studies.plan import Study
 
 
@@ -32,7 +32,7 @@ class Rounds:
 
     def declare(self, study: Study) -> None:
         """Of a Study that was made anew."""
-        self.history = []
+        self.history, teachers, students = [], [], []
         self.last = study.given("first teacher", self.teacher)
         for number in range(1, self.count + 1):
             labels = study.label(self.last, split=self.unlabelled, artifacts=self.artifacts, flags=self.label_flags)
@@ -40,6 +40,7 @@ class Rounds:
                 f"round {number}", variant="", data=[study.records(self.labelled), labels],
                 warm_start=self.last if self.warm_start else None,
             )  # fmt: skip
+            teachers, students = [*teachers, Point(number, self.last)], [*students, Point(number, student)]
             probability = study.improvement(student, self.last, split=self.dev)
             promoted = probability >= self.promote_above
             self.history.append({"round": number, "probability": probability, "promoted": promoted})
@@ -47,6 +48,7 @@ class Rounds:
                 break
             self.last = student
         study.measure(self.test)
+        study.curve("Over the rounds", x_label="round", lines={"the teacher": teachers, "its student": students})
         study.export(self.last)
 
     def lines(self) -> list[str]:

@@ -1,7 +1,10 @@
 """Runs the jobs of a study that are not done, and again from where it stopped."""
 
+import functools
 import json
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,8 +17,9 @@ from tf_rnnt_kd.studies.plan import Study
 class Runner:
     """Goes through a study's jobs.
 
-    A job that is done has a marker WORKDIR/done/KEY.json {command, seconds, size, kind}. The jobs' own binaries resume
-    what was begun, so a kill costs what the job that it fell into has not saved.
+    A job that is done has a marker WORKDIR/done/KEY.json {command, seconds, size, kind, revision}. The jobs' own
+    binaries resume what was begun, so a kill costs what the job that it fell into has not saved. A training that
+    another study did under another name is linked to, not done again.
 
     Args:
       make: makes the Study anew; asked again whenever what follows depended on results.
@@ -37,17 +41,23 @@ class Runner:
             study = self._make()
             undecided = study.declare()
             left = [job for job in study.jobs.values() if done(study.workdir, job) is None]
+            finished = markers(study.workdir)
             for index, job in enumerate(left):
-                guess = remaining(left[index:], finished=markers(study.workdir))
+                guess = remaining(left[index:], finished=finished)
                 place = len(study.jobs) - len(left) + index + 1
                 say(f"\n[{place}/{len(study.jobs)}{'+' if undecided else ''}] {job.title}")
                 say(f"      {duration(time.monotonic() - start)} so far, {_about(guess, undecided=undecided)}")
                 Path(study.workdir, job.kind).mkdir(parents=True, exist_ok=True)
-                seconds = self._execute(job.arguments, name=job.key)
-                content = {"command": job.command, "seconds": round(seconds, 1), "size": job.size, "kind": job.kind}
+                content = {"command": job.command, "size": job.size, "kind": job.kind, "revision": revision()}
+                twin = _twin(study.workdir, job)
+                if twin:
+                    say(f"      is what {twin} is already")
+                    _link(Path(study.workdir, job.kind), job.key, twin)
+                content["seconds"] = 0.0 if twin else round(self._execute(job.arguments, name=job.key), 1)
                 marker = _marker(study.workdir, job)
                 marker.parent.mkdir(exist_ok=True)
                 write_atomically(marker, content=json.dumps(content, indent=1) + "\n")
+                finished += [] if twin else [content]
             if undecided is None:
                 return study
             if not left:
@@ -61,8 +71,9 @@ def done(workdir: str, job: Job) -> dict | None:
 
 
 def markers(workdir: str) -> list[dict]:
-    """Of all finished jobs in a work folder."""
-    return [json.loads(path.read_text()) for path in sorted(Path(workdir, "done").glob("*.json"))]
+    """Of all finished jobs in a work folder, without those that were linked."""
+    found = [json.loads(path.read_text()) for path in sorted(Path(workdir, "done").glob("*.json"))]
+    return [marker for marker in found if marker["seconds"]]
 
 
 def remaining(jobs: Iterable[Job], *, finished: Iterable[Mapping]) -> float | None:
@@ -76,10 +87,39 @@ def remaining(jobs: Iterable[Job], *, finished: Iterable[Mapping]) -> float | No
         return None
 
 
+@functools.cache
+def revision() -> str:
+    """Of the code when it was first asked for, as git describes it; "unknown" outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return git.stdout.strip() or "unknown"
+
+
 def _about(seconds, *, undecided):
     if seconds is None:
         return "the time left is not known yet"
     return f"about {duration(seconds)} left" + (f", and what depends on {undecided}" if undecided else "")
+
+
+def _twin(workdir, job) -> str | None:
+    """Key of a finished training of the same digest, which stands for the same settings and data."""
+    if job.kind != "training":
+        return None
+    digest = job.key.rpartition("-")[2]
+    found = [path.stem for path in sorted(Path(workdir, "done").glob(f"*-{digest}.json"))]
+    return next((key for key in found if Path(workdir, job.kind, key).is_dir()), None)
+
+
+def _link(folder, name, target):
+    """What an interrupted run began under that name gives way."""
+    place = folder / name
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.symlink_to(target)
 
 
 def _marker(workdir, job):

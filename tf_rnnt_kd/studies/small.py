@@ -3,12 +3,20 @@
 from tf_rnnt_kd.training.config import default_config
 
 MINIATURE = {
+    "frontend.num_mel_bins": 32,
     "model.encoder.width": 16,
+    "model.encoder.num_layers": 1,
     "model.encoder.num_heads": 2,
+    "model.encoder.channels": 4,
+    "model.encoder.kernel_size": 3,
     "model.predictor.width": 8,
     "model.joint_width": 16,
+    "data.num_buckets": 1,
+    "data.frames_per_batch": 3200,
     "train.steps": 4,
     "train.eval_every": 4,
+    "train.log_every": 2,
+    "train.pictures_every": 0,
     "optimizer.warmup_steps": 1,
     # A teacher of four steps would write more tokens than there are frames, and no label would be kept.
     "search.max_symbols_per_frame": 1,
@@ -37,3 +45,8 @@ def student(*, steps: int = 2000):
     config.model.encoder.num_layers = 3
     config.model.encoder.left_context = 16
     return config
+
+
+def at(config, share: float) -> int:
+    """The step at a share of a training."""
+    return round(share * config.train.steps)

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import sentencepiece
 import tensorflow as tf
@@ -18,7 +19,7 @@ class CharacterCodec:
 
     def __init__(self, pieces: Sequence[str]):
         self._ids = {piece: index for index, piece in enumerate(pieces) if index}
-        self._table = None
+        self._table: Any = None
 
     def encode(self, text: str) -> tuple[list[int], list[str]]:
         """Ids of `text`, and the characters (sorted) that have none."""
@@ -48,7 +49,7 @@ class SentencePieceCodec:
     def __init__(self, model: bytes):
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self._in_graph = None
+        self._in_graph: Any = None
 
     def encode(self, text: str) -> tuple[list[int], list[str]]:
         """Ids of `text`, and the pieces (sorted) that have none."""

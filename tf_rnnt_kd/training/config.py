@@ -136,7 +136,18 @@ def default_config() -> ml_collections.ConfigDict:
     # Number format of the layers: float32, mixed_bfloat16, mixed_float16 (with a loss scale), bfloat16 (weights too).
     # The lattice, the losses, and the averaged weights are float32.
     config.train.precision = "float32"
+    # Activations of the encoder that the backward pass computes again instead of keeping them: none, blocks (each block
+    # from its input, a third more time), all (also the convolutions that subsample, utterance by utterance).
+    config.train.recompute = "none"
     # Whether XLA compiles the whole step: True, False, or "auto": where there is an accelerator. The lattice is
     # compiled in any case; on CPU the rest runs no faster and costs a minute of compilation for each bucket.
     config.train.jit_compile = ml_collections.FieldReference("auto", field_type=object)
     return config
+
+
+def without_free_settings(config: dict) -> dict:
+    """A config's dictionary without the settings that change time and memory, and results by rounding at most.
+
+    A training may be resumed with other values of these, and is the same training.
+    """
+    return {**config, "train": {name: value for name, value in config["train"].items() if name != "recompute"}}

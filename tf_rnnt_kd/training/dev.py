@@ -20,7 +20,7 @@ class DevEvaluator:
         self._tokenizer = tokenizer
         self._references = None
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def decode(features, num_frames):
             encoded, lengths = model.encode(features, num_frames)
             result = search(model, encoded, lengths)

@@ -15,7 +15,8 @@ class Forward:
     """Augmentation, model, teacher and losses as one differentiable function.
 
     Args:
-      model: a Transducer. config: the settings of the training. objective: a losses.Objective.
+      model: a Transducer, whose encoder recomputes what train.recompute says. config: the settings of the training.
+      objective: a losses.Objective.
       teacher_joint: kernel [H, V] and bias [V] of the teacher whose projections the batches hold, or None.
       online_teacher: an OnlineTeacher that hears each batch, in place of what is stored of a teacher; or None.
       hidden: HiddenLayers, where a term compares hidden layers.
@@ -27,6 +28,7 @@ class Forward:
     def __init__(self, model, config, objective, teacher_joint=None, online_teacher=None, hidden=None):
         self.objective = objective
         self._model, self._config = model, config
+        model.encoder.recompute = config.train.recompute
         self._online_teacher, self._hidden = online_teacher, hidden
         self._policy = policy_arguments(config.augment, time_aligned=ON_THE_FRAMES & set(objective.needs))
         if online_teacher is not None:

@@ -56,7 +56,9 @@ def peak_memory(function: tf.types.experimental.ConcreteFunction) -> Peak:
     for buffer, index in last_read.items():
         freed.setdefault(index, []).append(buffer)
 
-    live, now, best, at_best = set(), 0, 0, set()
+    live: set[str] = set()
+    at_best: set[str] = set()
+    now = best = 0
     for index, operation in enumerate(operations):
         made = {output.name for output in operation.outputs if buffers[output.name] == output.name}
         gone = [buffer for buffer in freed.get(index, ()) if buffer not in made]

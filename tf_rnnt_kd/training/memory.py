@@ -9,15 +9,20 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_rnnt_kd.lattice.rows import default_size
+from tf_rnnt_kd.models.recompute import MODES
 from tf_rnnt_kd.records.schema import SAMPLE_RATE
 from tf_rnnt_kd.training.batching import numeric
 from tf_rnnt_kd.training.graph_memory import Peak, peak_memory
 
 _BATCHES_UNDER_WAY = 4  # prefetched, being made, and the one of the step
 _ENCODER, _JOINT = "encoder activations", "joint and losses"
+_SMALLER_BATCHES = (
+    "lower data.frames_per_batch, and raise train.accumulate_steps as much to keep the size of an update "
+    "(now {} frames)"
+)
 _ADVICE = {
-    _ENCODER: "lower data.frames_per_batch, and raise train.accumulate_steps as much to keep the size of an update",
-    _JOINT: "lower data.frames_per_batch, and raise train.accumulate_steps as much to keep the size of an update",
+    _ENCODER: _SMALLER_BATCHES,
+    _JOINT: _SMALLER_BATCHES,
     "optimizer": "set optimizer.name=adafactor with optimizer.beta_1=0, whose state is small",
     "data": "lower data.shuffle_buffer",
 }
@@ -44,9 +49,12 @@ def check(session, *, config, sources, report: Callable[[str], None]) -> dict[st
     )
     if limit and total > limit:
         advice = "take a smaller model, or more devices (--strategy)"
-        largest_part = max(parts, key=parts.get)
+        largest_part = max(parts, key=parts.__getitem__)
         if largest_part in _ADVICE:
-            advice = f"{_ADVICE[largest_part]} (now {config.data.frames_per_batch} frames); or {advice}"
+            advice = f"{_ADVICE[largest_part].format(config.data.frames_per_batch)}; or {advice}"
+        if largest_part == _ENCODER and config.train.recompute != MODES[-1]:
+            left = " or ".join(MODES[MODES.index(config.train.recompute) + 1 :])
+            advice = f"set train.recompute={left}, a third more time at most; or {advice}"
         raise ValueError(
             f"the training needs about {_readable(total)} and there are {_readable(limit)} "
             f"(train.memory_limit_gb={config.train.memory_limit_gb:g}, 0 being what the device has). Most is for "

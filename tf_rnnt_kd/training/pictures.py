@@ -22,7 +22,7 @@ class Pictures:
 
     def __init__(self, session, *, pieces: Sequence[str]):
         self._session, self._pieces = session, pieces
-        self._look = tf.function(self._inputs, reduce_retracing=True)
+        self._look = tf.function(self._inputs, reduce_retracing=True, autograph=False)
 
     def draw(self, batch: Mapping[str, tf.Tensor], *, step: int) -> dict[str, np.ndarray]:
         """{name: uint8 [height, width, 3]}: `spectrogram`, and `lattice` with a panel for each of student and teacher.

@@ -67,7 +67,7 @@ def agreement(strategy=None) -> Callable[[bool], bool]:
     if worker_of(strategy)[1] == 1:
         return bool
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32)], autograph=False)
     def count(flag):
         return strategy.reduce("SUM", strategy.run(tf.identity, args=(flag,)), axis=None)
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -48,7 +49,9 @@ class Sparsity:
             )
             for variable in self.pruned
         ]
-        self._masked_at = keras.Variable(-1, trainable=False, dtype="int32", name="masked_at") if self.is_on else None
+        self._masked_at: Any = None
+        if self.is_on:
+            self._masked_at = keras.Variable(-1, trainable=False, dtype="int32", name="masked_at")
 
     @property
     def variables(self):

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -53,7 +54,7 @@ class TrainStep:
         self._is_one_program = strategy is None or isinstance(strategy, tf.distribute.TPUStrategy)
         compiles = jit_compiles(config.train.jit_compile) and not isinstance(strategy, tf.distribute.TPUStrategy)
         # Without AutoGraph, which would rewrite every function below for nothing, a graph is traced in half the time.
-        plain = {"autograph": False}
+        plain: dict[str, Any] = {"autograph": False}
         xla = {**plain, "jit_compile": True}
         self._gradients = tf.function(self._one_replica, **xla) if compiles else self._one_replica
         whole = xla if compiles and strategy is None else dict(plain)

@@ -1,10 +1,13 @@
 """The training loop: records in, a folder with the best model by dev WER out."""
 
 import json
+import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import ml_collections
 import tensorflow as tf
 
 from tf_rnnt_kd.decoding import GreedySearch
@@ -12,9 +15,10 @@ from tf_rnnt_kd.records import reader
 from tf_rnnt_kd.records.dataset import DEAD_LETTER_FILE, write_atomically
 from tf_rnnt_kd.speech.frontend import LogMelFrontend
 from tf_rnnt_kd.text import Tokenizer
-from tf_rnnt_kd.training import faults, memory
+from tf_rnnt_kd.training import faults, memory, plan
 from tf_rnnt_kd.training import workdir as workdir_lib
 from tf_rnnt_kd.training.checkpoints import Checkpoints
+from tf_rnnt_kd.training.config import without_free_settings
 from tf_rnnt_kd.training.dev import DevEvaluator
 from tf_rnnt_kd.training.loop import Loop
 from tf_rnnt_kd.training.monitor import Monitor, say
@@ -24,8 +28,10 @@ from tf_rnnt_kd.training.strategy import worker_of
 
 
 def train(
-    *, config, workdir, train_sources: Sequence[reader.Source], dev_source: reader.Source, tokenizer_dir, strategy=None
-) -> dict:
+    *, config: ml_collections.ConfigDict, workdir: str | os.PathLike, train_sources: Sequence[reader.Source],
+    dev_source: reader.Source, tokenizer_dir: str | os.PathLike, strategy: tf.distribute.Strategy | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
     """Trains a model, or goes on with it where an earlier call stopped.
 
     Args:
@@ -35,9 +41,11 @@ def train(
       tokenizer_dir: folder of the tokenizer; copied into the workdir.
       strategy: a tf.distribute.Strategy as `build_strategy` gives it, None for one device. Each of several workers
         calls this with the same arguments.
+      dry_run: only says what it would do: no step is taken and nothing is written.
 
     Returns:
-      The content of `done.json`: steps, best_step, best_dev_wer, hours, rejected, skipped_steps.
+      The content of `done.json`: steps, best_step, best_dev_wer, hours, rejected, skipped_steps. Nothing of a dry run
+      that finds the training unfinished.
 
     Raises:
       ValueError: the workdir belongs to another training, records do not fit the model, the model not into memory, no
@@ -48,7 +56,7 @@ def train(
         try:
             return _train(
                 config, pathlib.Path(workdir), sources=train_sources, dev_source=dev_source,
-                tokenizer=Tokenizer.load(tokenizer_dir), strategy=strategy, preemption=preemption,
+                tokenizer=Tokenizer.load(tokenizer_dir), strategy=strategy, preemption=preemption, dry_run=dry_run,
             )
         except (OSError, tf.errors.OpError) as error:
             if faults.is_disk_full(error):
@@ -64,7 +72,7 @@ def train(
             raise
 
 
-def _train(config, workdir, *, sources, dev_source, tokenizer, strategy, preemption):
+def _train(config, workdir, *, sources, dev_source, tokenizer, strategy, preemption, dry_run):
     chief = worker_of(strategy)[0] == 0
     settings = {
         "config": config.to_dict(),
@@ -75,7 +83,7 @@ def _train(config, workdir, *, sources, dev_source, tokenizer, strategy, preempt
     if strategy is not None:
         settings["replicas"] = strategy.num_replicas_in_sync
     if chief:
-        _claim(workdir, settings)
+        _claim(workdir, settings, write=not dry_run)
     done = workdir_lib.read_json(workdir / "done.json")
     if done is not None:
         say(f"{workdir} is complete: best dev WER {100 * done['best_dev_wer']:.2f} %")
@@ -87,13 +95,21 @@ def _train(config, workdir, *, sources, dev_source, tokenizer, strategy, preempt
     frontend = LogMelFrontend(**config.frontend)
     session = Session(config, sources=sources, tokenizer=tokenizer, frontend=frontend, strategy=strategy)
     if chief:
-        tokenizer.save(workdir / "tokenizer")
-        _describe(session, workdir)
+        _describe(session)
+        if not dry_run:
+            tokenizer.save(workdir / "tokenizer")
+            _write_dead_letter(session, workdir)
     memory.check(session, config=config, sources=sources, report=say if chief else lambda text: None)
     checkpoints = Checkpoints(
         session.checkpoint, workdir / "checkpoints", keep=config.train.keep_checkpoints,
         worker=session.worker, num_workers=session.num_workers,
     )
+    if dry_run:
+        if chief:
+            found, _ = checkpoints.find()
+            first_step = found.step if found else 0
+            say(plan.describe(session, config=config, sources=sources, dev_source=dev_source, first_step=first_step))
+        return {}
     notes = _begin(session, checkpoints=checkpoints, workdir=workdir, is_chief=chief)
     pending = notes.get("evaluation_pending", False)
     evaluation = reader.evaluation_batches(
@@ -151,11 +167,13 @@ def _begin(session, *, checkpoints, workdir, is_chief) -> dict:
     return found.notes
 
 
-def _describe(session, workdir):
-    """Who was refused goes to a file, what is trained on to the user."""
-    inventory = session.inventory
-    content = "".join(json.dumps(entry) + "\n" for entry in inventory.rejected)
+def _write_dead_letter(session, workdir):
+    content = "".join(json.dumps(entry) + "\n" for entry in session.inventory.rejected)
     write_atomically(str(workdir / DEAD_LETTER_FILE), content=content)
+
+
+def _describe(session):
+    inventory = session.inventory
     batches = ", ".join(f"{b.batch_size} x {b.num_frames} x {b.num_labels}" for b in session.buckets)
     replicas = f" on each of {session.num_replicas} replicas" if session.num_replicas > 1 else ""
     say(
@@ -165,14 +183,17 @@ def _describe(session, workdir):
     )
 
 
-def _claim(workdir, settings):
-    """Writes config.json, or compares it with the one that is there."""
-    workdir.mkdir(parents=True, exist_ok=True)
+def _claim(workdir, settings, *, write):
+    """Compares settings with the config.json that is there; where there is none, it is written if `write`."""
     settings = json.loads(json.dumps(settings))
     earlier = workdir_lib.read_json(workdir / "config.json")
     if earlier is None:
-        workdir_lib.write_json(workdir / "config.json", settings)
-    elif earlier != settings:
+        if write:
+            workdir.mkdir(parents=True, exist_ok=True)
+            workdir_lib.write_json(workdir / "config.json", settings)
+        return
+    earlier, settings = ({**one, "config": without_free_settings(one["config"])} for one in (earlier, settings))
+    if earlier != settings:
         old, new = _flat(earlier), _flat(settings)
         changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
         raise ValueError(

@@ -13,6 +13,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import keras
@@ -42,7 +43,7 @@ class TrainedModel:
         return GreedySearch(**self.config["search"])
 
 
-def load_model(workdir) -> TrainedModel:
+def load_model(workdir: str | os.PathLike) -> TrainedModel:
     """The best model of a training.
 
     Raises:

@@ -15,6 +15,8 @@ import sys
 import tarfile
 from collections.abc import Sequence
 
+from absl import flags
+
 from tf_rnnt_kd import command_line
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "build" / "engines"
@@ -145,5 +147,9 @@ def _call(command, *, needs, environment=None):
         raise ValueError(f"{' '.join(map(str, command))} failed: {lines[0] if lines else done.returncode}")
 
 
+def _no_flags(values: flags.FlagValues) -> None:
+    """The engines' names are all that it takes."""
+
+
 if __name__ == "__main__":
-    command_line.start(main, takes_arguments=True)
+    command_line.start(main, _no_flags, takes_arguments=True)

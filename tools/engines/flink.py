@@ -204,7 +204,12 @@ def _stop():
     return 0
 
 
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_integer("task_managers", 2, "How many task managers.", lower_bound=1, **add)
+    flags.DEFINE_integer("slots", 2, "Slots of each.", lower_bound=1, **add)
+
+
 if __name__ == "__main__":
-    flags.DEFINE_integer("task_managers", 2, "How many task managers.", lower_bound=1)
-    flags.DEFINE_integer("slots", 2, "Slots of each.", lower_bound=1)
-    command_line.start(main, takes_arguments=True)
+    command_line.start(main, define_flags, takes_arguments=True)

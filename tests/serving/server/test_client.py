@@ -133,7 +133,7 @@ def test_the_binary(student, served, audio, tmp_path):
     (tmp_path / "folder" / "notes.txt").write_text("not audio either")
     done = subprocess.run(
         [
-            sys.executable, "-m", "tf_rnnt_kd.serving.client", f"--server={served.grpc}", "--stream", "--json",
+            sys.executable, "-m", "tf_rnnt_kd.serving.client", f"--server={served.grpc}", "--stream", "--details",
             "--chunk_samples=1280", "text.wav", "folder",
         ],
         cwd=tmp_path, capture_output=True, text=True,

@@ -76,8 +76,8 @@ def decode_collapsed(encoded: bytes, *, num_frames: int, num_labels: int) -> np.
     start = bands.STEP_BYTES * num_frames if width else 0
     shape = (2, width or num_labels + 1, num_frames)
     if len(payload) != start + np.prod(shape) * bits // 8:
-        nodes = (len(payload) - start) * 4 // bits
-        raise ValueError(f"a collapsed lattice of {nodes} nodes, expected {shape[2]} x {shape[1]}")
+        count = (len(payload) - start) * 4 // bits
+        raise ValueError(f"a collapsed lattice of {count} nodes, expected {shape[2]} x {shape[1]}")
     codes = packing.sums(payload[start:], bits=bits, shape=shape)
     log_odds = companding.expand(np.swapaxes(codes, 1, 2), steps=_STEPS[bits])
     not_blank = -np.logaddexp(0, log_odds[0])

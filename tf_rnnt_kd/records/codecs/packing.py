@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-DTYPES = {8: np.dtype("int8"), 16: np.dtype("<i2")}
+DTYPES: dict[int, np.dtype] = {8: np.dtype("int8"), 16: np.dtype("<i2")}
 _TF_DTYPES = {8: tf.int8, 16: tf.int16}
 _LEVEL = 1  # higher ones save one or two per cent of such numbers, and take up to four times as long
 

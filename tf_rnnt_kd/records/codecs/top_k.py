@@ -117,7 +117,7 @@ def decode_top_k(encoded: bytes, *, num_frames: int, num_labels: int) -> StoredT
     if not width:
         return found
     band = StoredBand(bands.decode_steps(payload[:start]), int(width))
-    fills = (np.arange(k, dtype=np.int32), NEGATIVE_INFINITY, NEGATIVE_INFINITY)
+    fills: tuple[float | np.ndarray, ...] = (np.arange(k, dtype=np.int32), NEGATIVE_INFINITY, NEGATIVE_INFINITY)
     return StoredTopK(
         *(bands.put_back(x, band, num_labels=num_labels, fill=f) for x, f in zip(found, fills, strict=True))
     )

@@ -2,11 +2,11 @@
 
     python -m tf_rnnt_kd.serving.client interview.flac recordings/
     python -m tf_rnnt_kd.serving.client --stream --real_time notes.wav          # as if spoken into a microphone now
-    python -m tf_rnnt_kd.serving.client --protocol=rest --server=localhost:8501 --model=student notes.wav
+    python -m tf_rnnt_kd.serving.client --protocol=rest --server=localhost:8501 --name=student notes.wav
 
 The server is python -m tf_rnnt_kd.serving.server or tensorflow/serving. With --stream the words appear on stderr as
-they are found; with --json each line is an object with words, times and confidences. Files that cannot be used, or that
-the server refuses, are named on stderr, the others are still transcribed, and the exit code is 1.
+they are found; with --details each line is an object with words, times and confidences. Files that cannot be used, or
+that the server refuses, are named on stderr, the others are still transcribed, and the exit code is 1.
 """
 
 import json
@@ -18,20 +18,29 @@ from absl import flags
 from tf_rnnt_kd import command_line
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("server", None, "HOST:PORT; localhost:8500 for grpc and localhost:8501 for rest if not given.")
-flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "How to speak with it.")
-flags.DEFINE_string("model", "student", "Name under which the server has the model.")
-flags.DEFINE_integer("version", None, "Of the model; the newest if not given.", lower_bound=0)
-flags.DEFINE_bool("stream", False, "Send pieces and show the words as they come, on stderr.")
-flags.DEFINE_bool("real_time", False, "With --stream: send each piece when a microphone would have it.")
-flags.DEFINE_integer(
-    "chunk_samples", 2560, "Of a piece; a multiple of chunk_samples in the model's metadata.json.", lower_bound=1
-)
-flags.DEFINE_integer("sample_rate", 16000, "Of the model, Hz; files of other rates are resampled.", lower_bound=1)
-flags.DEFINE_bool("json", False, "Print objects with words, times and confidences.")
-flags.DEFINE_float("seconds", 60.0, "That a call may take.", lower_bound=0.001)
-
 _SUFFIXES = {".aif", ".aiff", ".flac", ".mp3", ".ogg", ".opus", ".wav"}
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Not at import, so that programs which import this module keep their own flags."""
+    add = {"flag_values": values}
+    flags.DEFINE_string(
+        "server", None, "HOST:PORT; localhost:8500 for grpc and localhost:8501 for rest if not given.", **add
+    )
+    flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "How to speak with it.", **add)
+    flags.DEFINE_string("name", "student", "Name under which the server has the model.", **add)
+    flags.DEFINE_integer("version", None, "Of the model; the newest if not given.", lower_bound=0, **add)
+    flags.DEFINE_bool("stream", False, "Send pieces and show the words as they come, on stderr.", **add)
+    flags.DEFINE_bool("real_time", False, "With --stream: send each piece when a microphone would have it.", **add)
+    flags.DEFINE_integer(
+        "chunk_samples", 2560, "Of a piece; a multiple of chunk_samples in the model's metadata.json.", lower_bound=1,
+        **add,
+    )
+    flags.DEFINE_integer(
+        "sample_rate", 16000, "Of the model, Hz; files of other rates are resampled.", lower_bound=1, **add
+    )
+    flags.DEFINE_bool("details", False, "Print objects with words, times and confidences.", **add)
+    flags.DEFINE_float("timeout_seconds", 60.0, "That a call may take.", lower_bound=0.001, **add)
 
 
 def _transcribe(arguments: list[str]) -> int:
@@ -48,7 +57,7 @@ def _transcribe(arguments: list[str]) -> int:
 
     server = FLAGS.server or {"grpc": "localhost:8500", "rest": "localhost:8501"}[FLAGS.protocol]
     connection = connect(
-        server, protocol=FLAGS.protocol, model=FLAGS.model, version=FLAGS.version, seconds=FLAGS.seconds
+        server, protocol=FLAGS.protocol, model=FLAGS.name, version=FLAGS.version, seconds=FLAGS.timeout_seconds
     )
     failed = 0
     for path in paths:
@@ -64,7 +73,9 @@ def _transcribe(arguments: list[str]) -> int:
             failed = 1
             sys.stderr.write(f"{path}: {error}\n")
             continue
-        line = json.dumps({"file": path, **result}, ensure_ascii=False) if FLAGS.json else f"{path}\t{result['text']}"
+        line = f"{path}\t{result['text']}"
+        if FLAGS.details:
+            line = json.dumps({"file": path, **result}, ensure_ascii=False)
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     connection.close()
@@ -115,5 +126,10 @@ def _files(arguments):
     return found
 
 
+def main() -> None:
+    """What `python -m` and the console script call."""
+    command_line.start(_transcribe, define_flags, takes_arguments=True)
+
+
 if __name__ == "__main__":
-    command_line.start(_transcribe, takes_arguments=True)
+    main()

@@ -6,7 +6,14 @@ import signal
 import time
 
 import grpc
-from aiohttp import web
+
+from tf_rnnt_kd.extras import missing
+
+try:
+    import prometheus_client  # noqa: F401 (for metrics.py)
+    from aiohttp import web
+except ModuleNotFoundError as error:
+    raise missing("serving", error) from error
 
 from tf_rnnt_kd.serving.server import grpc_service, rest
 from tf_rnnt_kd.serving.server.limits import Limits
