@@ -50,7 +50,7 @@ def summarise(logits, bias, *, label, blank_index):
     has_label = label < tf.shape(logits)[1]
     label = tf.where(has_label, label, blank_index)
     blank_logit = at_least(logits[:, blank_index] + bias[blank_index], bottom)
-    label_logit = at_least(_one_per_row(logits, label) + tf.gather(bias, label), bottom)
+    label_logit = at_least(tf.gather(logits, label, batch_dims=1) + tf.gather(bias, label), bottom)
     # Relative to a number that is at hand, which saves the search for the largest; exact unless others are further
     # from it than half the range of float32, and then they are summed again relative to their own largest.
     near = tf.maximum(blank_logit, label_logit)
@@ -114,11 +114,6 @@ def spread_gradients(logits, bias, *, label, blank_index, peak, total, gradients
     symbols = tf.range(tf.shape(logits)[1])
     blank = tf.constant(blank_index)
     return _spread(logits, bias, symbols, label, blank, peak, scale, gradients.blank, gradients.label)
-
-
-def _one_per_row(matrix, column):
-    """matrix[r, column[r]]; a gather with batch_dims=1 takes longer."""
-    return tf.gather(tf.reshape(matrix, [-1]), tf.range(tf.shape(matrix)[0]) * tf.shape(matrix)[1] + column)
 
 
 # The range of symbols is an argument: made inside, it keeps XLA on CPU from using vector instructions.

@@ -16,7 +16,7 @@ from tf_rnnt_kd.losses.smoothing import resolve
 
 def soft(
     teacher_joint: Joint | TensorLike,
-    student_joint: Joint | TensorLike,
+    student_joint: Joint,
     *,
     logit_lengths: TensorLike,
     label_lengths: TensorLike,

@@ -14,7 +14,7 @@ from tf_rnnt_kd.losses import between_joints
 
 def top_k(
     teacher_top_k: TopK,
-    student_joint: Joint | TensorLike,
+    student_joint: Joint,
     *,
     logit_lengths: TensorLike,
     label_lengths: TensorLike,
@@ -58,7 +58,7 @@ def top_k(
 
 def peak_alignment(
     teacher_joint: Joint | TensorLike,
-    student_joint: Joint | TensorLike,
+    student_joint: Joint,
     *,
     logit_lengths: TensorLike,
     label_lengths: TensorLike,
