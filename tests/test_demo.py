@@ -30,6 +30,7 @@ _TINY = [
     "train.eval_every=50",
     "train.checkpoint_every=50",
     "train.jit_compile=False",
+    "train.memory_limit_gb=-1",
     "optimizer.warmup_steps=10",
     "optimizer.peak_learning_rate=0.005",
     "optimizer.ema_decay=0.9",

@@ -52,10 +52,12 @@ def _demo() -> int:
     if FLAGS.dry_run:
         _print_commands(workdir)
         return 0
+    from tf_rnnt_kd import forks
+
     try:
         with exclusive(workdir):
             corpus = _claim_corpus(workdir)
-            Runner(workdir, stages=lambda: plan(workdir, corpus=corpus)).run()
+            Runner(workdir, stages=lambda: plan(workdir, corpus=corpus), execute=forks.call).run()
     except KeyboardInterrupt:
         sys.stderr.write("\ndemo: interrupted; the same command goes on from here\n")
         return 130

@@ -47,7 +47,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def _generations() -> int:
     command_line.require(FLAGS, ("teacher_workdir", "config", "records", "tokenizer", "workdir"))
     command_line.require_paths(FLAGS, ("teacher_workdir", "records", "tokenizer"))
-    from tf_rnnt_kd.studies import Definition, Runner, Study, forks
+    from tf_rnnt_kd import forks
+    from tf_rnnt_kd.studies import Definition, Runner, Study
     from tf_rnnt_kd.studies.rounds import Rounds, load_config
 
     rounds = Rounds(

@@ -14,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -55,11 +56,18 @@ class Runner:
         before each stage of the part "report") go there.
       stages: makes the list of stages; asked again before each, because later ones may depend on results of earlier
         ones. The number of stages must not change.
+      execute: (arguments, name=key) -> seconds: forks.call, or `call` if not given.
     """
 
-    def __init__(self, workdir: Path, *, stages: Callable[[], Sequence[Stage]]):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        stages: Callable[[], Sequence[Stage]],
+        execute: Callable[..., float] | None = None,
+    ):
         self._workdir = workdir
-        self._stages = stages
+        self._stages, self._execute = stages, execute or call
         self._path = workdir / "stages.json"
         self._done: dict[str, dict] = json.loads(self._path.read_text()) if self._path.exists() else {}
 
@@ -82,7 +90,7 @@ class Runner:
                 self._forget(self._stages()[index:])
             if stage.part == "report":
                 self._write_commands()
-            seconds = call(stage.arguments, name=stage.key)
+            seconds = self._execute(stage.arguments, name=stage.key)
             self._done[stage.key] = {"command": stage.command, "seconds": round(seconds, 1)}
             write_atomically(self._path, content=json.dumps(self._done, indent=1))
             say(f"      {duration(seconds)}, {duration(time.monotonic() - start)} in all")
@@ -165,7 +173,13 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+_SAYING = threading.Lock()
+# A fork that falls into what another thread says would find the terminal's own lock taken for ever.
+os.register_at_fork(before=_SAYING.acquire, after_in_parent=_SAYING.release, after_in_child=_SAYING.release)
+
+
 def say(line: str) -> None:
     """To the terminal, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    with _SAYING:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

@@ -9,6 +9,7 @@ studies in one work folder share what they have in common. Ends with WORKDIR/NAM
 --plan checks that all jobs fit together, prints them, and says what they will take.
 """
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -31,6 +32,10 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_list("domains", [], "NAME=DIR of other audio, for studies of new domains: splits train, test.", **add)
     flags.DEFINE_multi_string("train_flag", [], "Passed on to all trainings, e.g. --strategy=mirrored.", **add)
     flags.DEFINE_multi_string("label_flag", [], "Passed on to all labellings, e.g. --runner=FlinkRunner.", **add)
+    flags.DEFINE_integer(
+        "jobs", 1, "At once, on an equal share of the cores each; then their output goes to WORKDIR/logs.",
+        lower_bound=1, **add,
+    )  # fmt: skip
     flags.DEFINE_bool("miniature", False, "Tiny models, few systems and steps: the same code path in minutes.", **add)
     flags.DEFINE_bool("plan", False, "Only checks and prints the jobs, which are done, and what they take.", **add)
     flags.DEFINE_integer("devices", 1, "Of a plan: replicas of each training.", lower_bound=1, **add)
@@ -44,7 +49,7 @@ def _study() -> int:
     command_line.require(FLAGS, ("study", "corpus"))
     if not FLAGS.plan:
         command_line.require_paths(FLAGS, ("corpus",))
-    from tf_rnnt_kd.studies import Definition, Runner, Study, forks, planning, report, results
+    from tf_rnnt_kd.studies import Definition, Runner, Study, planning, report, results
 
     definitions, seeds = [Definition.load(path) for path in FLAGS.study], _seeds()
     domains = dict(_domain(text) for text in FLAGS.domains)
@@ -62,11 +67,21 @@ def _study() -> int:
         return 0
     with exclusive(Path(FLAGS.workdir)):
         for definition in definitions:
-            study = Runner(maker(definition), execute=forks.call).run()
+            study = Runner(maker(definition), execute=_execute(), at_once=FLAGS.jobs).run()
             folder = Path(FLAGS.workdir, definition.name)
             text = report.write(study, results.summarise(study), folder=folder, commands=[_command(definition)])
             sys.stdout.write(text)
     return 0
+
+
+def _execute():
+    from tf_rnnt_kd import forks
+
+    forks.prepare()
+    if FLAGS.jobs == 1:
+        return forks.call
+    logs, cores = Path(FLAGS.workdir, "logs"), max(1, len(os.sched_getaffinity(0)) // FLAGS.jobs)
+    return lambda arguments, *, name: forks.call(arguments, name=name, log=logs / f"{name}.log", cores=cores)
 
 
 def _seeds() -> list[int]:

@@ -31,9 +31,9 @@ _TERMS = {
 
 
 def get_config(variant, models=small):
-    if variant == "teacher":
-        return models.teacher()
-    config = models.student()
+    if variant in ("teacher", "start"):
+        return models.teacher() if variant == "teacher" else models.student()
+    config = models.going_on(models.student())
     if variant != "hard":
         with config.unlocked():
             config.losses[variant] = dict(_TERMS[variant])
@@ -43,16 +43,20 @@ def get_config(variant, models=small):
 def get_study(study):
     labelled = study.records("train-labeled")
     teacher = study.train("teacher", variant="teacher", data=[labelled], seeds=1, note="full context")
+    start = study.train("start", variant="start", data=[labelled], note="what all students start from")
     systems, lines = {}, {}
     for name in study.some(STORED, 2):
         artifact, flags, variant = STORED[name]
         labels = study.label(teacher, artifacts=",".join(x for x in ("hard", artifact) if x), flags=flags)
-        systems[name] = study.train(name, variant=variant, data=[labelled, labels], note=" ".join(flags))
+        systems[name] = study.train(
+            name, variant=variant, data=[labelled, labels], note=" ".join(flags), warm_start=start
+        )
         lines[name] = [Point(labels, systems[name])]
     words = study.label(teacher)
     online = study.train(
         "online teacher", variant="soft", data=[labelled, words],
         settings={"distillation.online_teacher": teacher.folder}, note="nothing stored but words",
+        warm_start=start,
     )  # fmt: skip
     systems["online teacher"], lines["online teacher"] = online, [Point(words, online)]
     for text, better, worse in (

@@ -12,7 +12,7 @@ _STUDY = load_module("configs/studies/frontier.py")
 TITLE = f"{_STUDY.TITLE}, LibriSpeech"
 QUESTION = _STUDY.QUESTION
 CORPUS = libri.HUNDRED_AND_REST
-MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_l"), student=libri.student)
+MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_l"), student=libri.student, going_on=libri.going_on)
 get_study = _STUDY.get_study
 
 

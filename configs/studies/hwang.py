@@ -21,8 +21,10 @@ GENERATIONS = 3
 def get_config(variant, models=small, soft_weight=SOFT_WEIGHT):
     kind, _, loss = variant.partition("_")
     config = {"self": models.teacher, "student": models.student}[kind]()
-    if loss != "teacher" and kind == "self":
-        config.augment.speed_factors = ()  # which stored lattices would not fit
+    if loss in ("teacher", "start"):
+        return config
+    config = models.going_on(config)
+    config.augment.speed_factors = ()  # which stored lattices would not fit
     name, _, shift = loss.partition("-")
     terms = {
         "soft": {"loss": "soft", "weight": soft_weight},
@@ -34,20 +36,25 @@ def get_config(variant, models=small, soft_weight=SOFT_WEIGHT):
             config.losses[name] = terms[name] | ({"shift": int(shift)} if shift else {})
         elif name == "softonly":
             config.losses = {"rnnt": {"weight": 1.0, "on": "labelled"}, "soft": terms["soft"]}
-        elif name not in ("teacher", "hard"):
+        elif name != "hard":
             raise ValueError(f"no variant {variant!r}")
     return config
 
 
 def get_study(study):
     labelled = study.records("train-labeled")
-    teacher = study.train("teacher", variant="self_teacher", data=[labelled], seeds=1, note="labelled split alone")
+    teacher = study.train("teacher", variant="self_teacher", data=[labelled], note="labelled split alone")
     labels = study.label(teacher, artifacts="hard,collapsed,factored")
     data = [labelled, labels]
     same = {
-        name: study.train(f"self: {name}", variant=f"self_{name}", data=data, note=SELF[name])
+        name: study.train(f"self: {name}", variant=f"self_{name}", data=data, note=SELF[name], warm_start=teacher)
         for name in study.some(SELF)
     }
+    if not study.miniature:
+        alone = study.train(
+            "self: labelled only", variant="self_hard", data=[labelled], note="for as long", warm_start=teacher
+        )
+        study.claim("what it wrote itself helps a teacher", better=same["hard"], worse=alone)
     for name in [name for name in same if name in ("soft", "collapsed") and "hard" in same]:
         study.claim(f"{name} beats hard in self-training", better=same[name], worse=same["hard"])
     last, lines = {}, {}
@@ -57,28 +64,30 @@ def get_study(study):
         for generation in study.some(range(2, GENERATIONS + 1), 0):
             again = study.label(previous, artifacts="hard,factored")
             previous = study.train(
-                f"self: {name}, generation {generation}", variant=f"self_{name}", data=[labelled, again]
-            )
+                f"self: {name}, generation {generation}", variant=f"self_{name}", data=[labelled, again],
+                warm_start=teacher,
+            )  # fmt: skip
             lines[name].append(Point(generation, previous))
         last[name] = previous
     if len(last) > 1:
         study.claim("soft beats hard after as many generations", better=last["soft"], worse=last["hard"])
     study.curve("Generations of self-training", x_label="generation", lines=lines)
 
-    hard = study.train("streaming: hard", variant="student_hard", data=data)
-    soft = study.train("streaming: soft", variant="student_soft", data=data)
+    start = study.train("streaming: start", variant="student_start", data=[labelled], note="of all below")
+
+    def student(title, loss, data=data):
+        return study.train(f"streaming: {title}", variant=f"student_{loss}", data=data, warm_start=start)
+
+    hard, soft = student("hard", "hard"), student("soft", "soft")
     if not study.miniature:
-        alone = study.train("streaming: labelled only", variant="student_hard", data=[labelled])
+        alone = student("labelled only", "hard", data=[labelled])
         study.claim("what the teacher wrote helps", better=hard, worse=alone)
     study.claim("hard at least equals unshifted soft under mismatch", better=hard, worse=soft)
     for name in study.some(("alignment", "collapsed"), 0):
         title = {"alignment": "alignment KL"}.get(name, name)
-        other = study.train(f"streaming: {title}", variant=f"student_{name}", data=data)
+        other = student(title, name)
         study.claim(f"{title} beats unshifted soft under mismatch", better=other, worse=soft)
-    shifted = {
-        shift: study.train(f"streaming: soft, {shift} frames later", variant=f"student_soft-{shift}", data=data)
-        for shift in study.some(SHIFTS)
-    }
+    shifted = {shift: student(f"soft, {shift} frames later", f"soft-{shift}") for shift in study.some(SHIFTS)}
     points = [Point(shift, system) for shift, system in sorted({0: soft, **shifted}.items())]
     study.curve("Soft targets shifted in time", x_label="frames that the student may be later", lines={"soft": points})
     best = study.best_on_dev(list(shifted.values()))

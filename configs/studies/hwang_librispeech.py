@@ -17,12 +17,12 @@ _STUDY = load_module("configs/studies/hwang.py")
 TITLE = f"{_STUDY.TITLE}, LibriSpeech and Libri-Light"
 QUESTION = _STUDY.QUESTION
 CORPUS = libri.ALL_AND_LIGHT
-MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_xl"), student=libri.student)
+MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_xl"), student=libri.student, going_on=libri.going_on)
 get_study = _STUDY.get_study
 
 
 def get_config(variant):
     config = _STUDY.get_config(variant, models=MODELS, soft_weight=0.001)
-    if variant != "self_teacher":
+    if not variant.endswith(("_teacher", "_start")):
         config.augment.policy = "conformer"  # without time warps, which stored lattices would not fit
     return config

@@ -23,15 +23,13 @@ def smaller():
     return config
 
 
-def get_config(variant, dense=small.student, smaller=smaller):
+def get_config(variant, dense=small.student, smaller=smaller, going_on=small.going_on):
     name, *options = variant.split("_")
     config = dense()
     if name in ("sparse", "blocks"):
-        steps = config.train.steps
-        config.sparsity.begin, config.sparsity.end = 0, small.at(config, 0.4)
-        config.sparsity.frequency = small.at(config, 0.01)
-        config.train.steps = round(0.6 * steps)
-        config.optimizer.peak_learning_rate *= 0.5  # from the dense model's weights
+        config = going_on(config)  # from the dense model's weights
+        config.sparsity.begin, config.sparsity.end = 0, small.at(config, 0.6)
+        config.sparsity.frequency = small.at(config, 0.02)
         config.sparsity.target = int(options[0]) / 100
         config.sparsity.block = BLOCK if name == "blocks" else (1, 1)
     elif name == "small":

@@ -19,5 +19,6 @@ get_study = _STUDY.get_study
 
 def get_config(variant):
     return _STUDY.get_config(
-        variant, dense=lambda: libri.config("conformer_l"), smaller=lambda: libri.config("conformer_s")
-    )
+        variant, dense=lambda: libri.config("conformer_l"), smaller=lambda: libri.config("conformer_s"),
+        going_on=libri.going_on,
+    )  # fmt: skip

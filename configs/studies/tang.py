@@ -22,11 +22,11 @@ _SMOOTH = {"rule": "max_prob", "at_most": 0.9}  # which rule the paper has could
 
 
 def get_config(variant, models=small, output_weight=0.01):
-    if variant == "teacher":
-        return models.teacher()
+    if variant in ("teacher", "start"):
+        return models.teacher() if variant == "teacher" else models.student()
     if variant not in METHODS:
-        raise ValueError(f"no variant {variant!r}: choose teacher, {', '.join(METHODS)}")
-    config = models.student()
+        raise ValueError(f"no variant {variant!r}: choose teacher, start, {', '.join(METHODS)}")
+    config = models.going_on(models.student())
     stage, layers = small.at(config, STAGE), f"{last_layer(config)}:{last_layer(models.teacher())}"
 
     def output(weight=output_weight, **options):
@@ -64,6 +64,7 @@ def _last(study, variant):
 def get_study(study):
     labelled = study.records("train-labeled")
     teacher = study.train("teacher", variant="teacher", data=[labelled], seeds=1, note="full context")
+    start = study.train("start", variant="start", data=[labelled], note="what all students start from")
     layer = _last(study, "teacher")
     flags = () if study.miniature else (f"--hidden_layers={layer}",)
     artifacts = {"artifacts": "hard,factored,hidden", "flags": flags}
@@ -75,7 +76,9 @@ def get_study(study):
         pair, hidden = f"{_last(study, name)}:{layer}", study.config(name)["losses"].get("hidden")
         # A miniature has fewer layers.
         settings = {"losses.hidden.layer": pair} if hidden and hidden["layer"] != pair else None
-        students[name] = study.train(name.replace("_", " "), variant=name, data=data, settings=settings)
+        students[name] = study.train(
+            name.replace("_", " "), variant=name, data=data, settings=settings, warm_start=start
+        )
     for better, worse in (
         ("output", "none"), ("hidden", "none"), ("two_stages", "none"), ("two_stages", "at_once"),
         ("two_stages", "output"), ("two_stages", "hidden"), ("adaptive", "temperature"),

@@ -15,7 +15,9 @@ _STUDY = load_module("configs/studies/tang.py")
 TITLE = f"{_STUDY.TITLE}, LibriSpeech"
 QUESTION = _STUDY.QUESTION
 CORPUS = libri.HUNDRED_AND_REST
-MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_m"), student=lambda: libri.streaming("conformer_m"))
+MODELS = SimpleNamespace(
+    teacher=lambda: libri.config("conformer_m"), student=lambda: libri.streaming("conformer_m"), going_on=libri.going_on
+)
 get_study = _STUDY.get_study
 
 

@@ -25,9 +25,12 @@ def get_config(variant, models=small):
         config = models.teacher()
         config.train.steps = small.at(config, TEACHERS[variant.removeprefix("teacher_")])
         return config
+    if variant == "start":
+        return models.student()
     if variant not in METHODS:
-        raise ValueError(f"no variant {variant!r}: choose teacher_{{{','.join(TEACHERS)}}}, {', '.join(METHODS)}")
-    config = models.student()
+        known = [*(f"teacher_{name}" for name in TEACHERS), "start", *METHODS]
+        raise ValueError(f"no variant {variant!r}: choose {', '.join(known)}")
+    config = models.going_on(models.student())
     begin, end = (small.at(config, share) for share in _LATE)
     late = {"kind": "ramp", "begin": begin, "end": end}
     distances = {
@@ -51,7 +54,8 @@ def get_config(variant, models=small):
 
 def get_study(study):
     labelled = study.records("train-labeled")
-    study.train("labelled only", variant="hard", data=[labelled], note="no teacher")
+    start = study.train("start", variant="start", data=[labelled], note="what all students start from")
+    study.train("labelled only", variant="hard", data=[labelled], note="no teacher", warm_start=start)
     lines = {method: [] for method in study.some(METHODS, 2)}
     for quality in study.some(TEACHERS):
         teacher = study.train(
@@ -59,7 +63,9 @@ def get_study(study):
         )
         labels = study.label(teacher, artifacts="hard,nbest,collapsed")
         students = {
-            method: study.train(f"{method}, {quality} teacher", variant=method, data=[labelled, labels])
+            method: study.train(
+                f"{method}, {quality} teacher", variant=method, data=[labelled, labels], warm_start=start
+            )
             for method in lines
         }
         for method, student in students.items():

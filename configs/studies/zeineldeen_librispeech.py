@@ -14,7 +14,7 @@ _STUDY = load_module("configs/studies/zeineldeen.py")
 TITLE = f"{_STUDY.TITLE}, LibriSpeech"
 QUESTION = _STUDY.QUESTION
 CORPUS = libri.HUNDRED_AND_REST
-MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_m"), student=libri.student)
+MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_m"), student=libri.student, going_on=libri.going_on)
 get_study = _STUDY.get_study
 
 

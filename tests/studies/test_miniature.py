@@ -52,7 +52,7 @@ def studies(tmp_path_factory):
     root = tmp_path_factory.mktemp("studies")
     write_tones(root / "corpus", sizes=_SIZES)
     files = ",".join(f"configs/studies/{name}.py" for name in _STUDIES)
-    flags = (f"--study={files}", f"--corpus={root / 'corpus'}", "--seeds=1", "--miniature")
+    flags = (f"--study={files}", f"--corpus={root / 'corpus'}", "--seeds=1", "--miniature", "--jobs=2")
     return Run("tf_rnnt_kd.study", *flags, workdir=root / "run", kill_after=5)
 
 

@@ -1,13 +1,15 @@
 """Running a study: what is done is not done again, wherever it stopped."""
 
 import pathlib
+import threading
+import time
 
 import pytest
 from toy_study import Execution, toy_config
 
 from tf_rnnt_kd.studies import Runner, Undecided
 from tf_rnnt_kd.studies.jobs import Job
-from tf_rnnt_kd.studies.run import remaining
+from tf_rnnt_kd.studies.run import done, remaining
 
 
 def test_stopped_anywhere_it_goes_on_from_there(make):
@@ -24,6 +26,46 @@ def test_stopped_anywhere_it_goes_on_from_there(make):
     again = Execution()
     Runner(make, execute=again).run()
     assert again.names == []
+
+
+class Together(Execution):
+    """Each job waits until as many run, or for a moment where no other can; notes which ran at the same time."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.lock, self.running, self.met = threading.Lock(), set(), set()
+
+    def __call__(self, arguments, *, name):
+        with self.lock:
+            self.running.add(name)
+        time.sleep(0.05)
+        with self.lock:
+            self.met |= {frozenset((name, other)) for other in self.running - {name}}
+            seconds = super().__call__(arguments, name=name)
+            self.running.remove(name)
+        return seconds
+
+
+def test_jobs_at_once_wait_for_what_they_need(make):
+    execution = Together()
+    study = Runner(make, execute=execution, at_once=3).run()
+    assert sorted(execution.names) == sorted(study.jobs), "each job ran once"
+    assert {len(names) for names in execution.met} == {2}, "none ran beside another"
+    place = {name: index for index, name in enumerate(execution.names)}
+    for name, job in study.jobs.items():
+        for other in study.jobs.keys() - {name}:
+            if any(other in argument for argument in job.arguments):
+                assert place[other] < place[name] and frozenset((name, other)) not in execution.met
+
+
+def test_what_runs_beside_a_failure_is_let_end(make):
+    execution = Together(fail_at=4)
+    with pytest.raises(KeyboardInterrupt):
+        Runner(make, execute=execution, at_once=3).run()
+    study = make()
+    study.declare()
+    assert len(execution.names) >= 4
+    assert {key for key, job in study.jobs.items() if done(study.workdir, job)} == set(execution.names)
 
 
 def test_the_best_on_dev_is_what_follows(make):

@@ -147,6 +147,13 @@ def test_too_much_is_refused_with_advice(monkeypatch, largest, advice):
     assert memory.check(session, config=config, sources=[], report=shown.append) == parts
 
 
+def test_without_a_limit_nothing_is_estimated(monkeypatch):
+    monkeypatch.setattr(memory, "estimate", lambda *arguments, **options: pytest.fail("it was estimated"))
+    config = default_config()
+    config.train.memory_limit_gb = -1.0
+    assert memory.check(types.SimpleNamespace(), config=config, sources=[], report=pytest.fail) == {}
+
+
 def test_the_machine_has_memory():
     limit = memory.device_memory()
     assert limit is None or limit > memory.resident_memory() > 0

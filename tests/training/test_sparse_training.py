@@ -44,7 +44,7 @@ def settings():
     config.optimizer.update(name="adafactor", schedule="transformer", warmup_steps=2)
     config.sparsity.update(target=0.8, end=8, frequency=3)
     config.variational_noise.update(deviation=0.01, begin=2, include=("/predictor/",))
-    config.train.update(steps=10, log_every=1, eval_every=2, checkpoint_every=4)
+    config.train.update(memory_limit_gb=-1.0, steps=10, log_every=1, eval_every=2, checkpoint_every=4)
     return config
 
 

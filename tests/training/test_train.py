@@ -59,7 +59,7 @@ def tiny_config(steps):
     config.data.update(frames_per_batch=1600, num_buckets=1, shuffle_buffer=16)
     config.augment.update(freq_width=3, time_masks=1)
     config.optimizer.update(peak_learning_rate=1e-2, warmup_steps=10)
-    config.train.update(steps=steps, log_every=5, eval_every=10, checkpoint_every=10)
+    config.train.update(memory_limit_gb=-1.0, steps=steps, log_every=5, eval_every=10, checkpoint_every=10)
     return config
 
 

@@ -27,7 +27,7 @@ def get_config(frames):
     # Each replica draws its own masks.
     config.augment.update(freq_masks=0, time_masks=0)
     config.optimizer.update(name="adafactor", peak_learning_rate=1e-2, warmup_steps=1)
-    config.train.update(steps=3, log_every=1, eval_every=3, checkpoint_every=3)
+    config.train.update(memory_limit_gb=-1.0, steps=3, log_every=1, eval_every=3, checkpoint_every=3)
     return config
 """
 

@@ -111,7 +111,8 @@ class Study(Corpora, Outcomes):
           data: of `records` and `label`.
           seeds: of its own; a number for the first so many.
           note: for the table.
-          warm_start: whose first seed's best weights it starts from.
+          warm_start: from whose best weights it starts, each seed from those of its own, or of the first where there
+            are none of its own.
           settings: {dotted name: value} beside the variant's, e.g. {"train.steps": 400}.
           teaches: leave it out of the table.
         """
@@ -119,11 +120,11 @@ class Study(Corpora, Outcomes):
             raise ValueError(f"the study {self.definition.name} declares two systems of the name {name!r}")
         seeds = self.seeds[:seeds] if isinstance(seeds, int) else self.seeds if seeds is None else tuple(seeds)
         settings = dict(settings or {}) | self._changes
-        if warm_start is not None:
-            settings["train.warm_start"] = warm_start.folder
         folders = {}
         for seed in seeds:
             chosen = {**settings, "seed": seed}
+            if warm_start is not None:
+                chosen["train.warm_start"] = warm_start.folders.get(seed, warm_start.folder)
             config = resolved(self.definition.get_config, variant, chosen)
             flags = [f"--config.{key}={value}" for key, value in chosen.items()]
             config_file = f"--config={self.definition.config}" + (f":{variant}" if variant else "")

@@ -1,5 +1,6 @@
 """Runs the jobs of a study that are not done, and again from where it stopped."""
 
+import concurrent.futures
 import functools
 import json
 import shutil
@@ -23,45 +24,89 @@ class Runner:
 
     Args:
       make: makes the Study anew; asked again whenever what follows depended on results.
-      execute: (arguments, name=key) -> seconds; for tests.
+      execute: (arguments, name=key) -> seconds; for tests. With `at_once` above 1 it is called from threads.
+      at_once: jobs that run at the same time, as far as none needs what another has not made yet.
     """
 
-    def __init__(self, make: Callable[[], Study], *, execute: Callable[..., float] = call):
-        self._make, self._execute = make, execute
+    def __init__(self, make: Callable[[], Study], *, execute: Callable[..., float] = call, at_once: int = 1):
+        self._make, self._execute, self._at_once = make, execute, at_once
+        self._start = time.monotonic()
 
     def run(self) -> Study:
         """Runs all jobs; returns the study as it was declared in the end.
 
         Raises:
-          StageError: a job failed.
+          StageError: a job failed; those that ran beside it were let end.
           ValueError: what follows is undecided although all jobs are done.
         """
-        start = time.monotonic()
         while True:
             study = self._make()
             undecided = study.declare()
             left = [job for job in study.jobs.values() if done(study.workdir, job) is None]
-            finished = markers(study.workdir)
-            for index, job in enumerate(left):
-                guess = remaining(left[index:], finished=finished)
-                place = len(study.jobs) - len(left) + index + 1
-                say(f"\n[{place}/{len(study.jobs)}{'+' if undecided else ''}] {job.title}")
-                say(f"      {duration(time.monotonic() - start)} so far, {_about(guess, undecided=undecided)}")
-                Path(study.workdir, job.kind).mkdir(parents=True, exist_ok=True)
-                content = {"command": job.command, "size": job.size, "kind": job.kind, "revision": revision()}
-                twin = _twin(study.workdir, job)
-                if twin:
-                    say(f"      is what {twin} is already")
-                    _link(Path(study.workdir, job.kind), job.key, twin)
-                content["seconds"] = 0.0 if twin else round(self._execute(job.arguments, name=job.key), 1)
-                marker = _marker(study.workdir, job)
-                marker.parent.mkdir(exist_ok=True)
-                write_atomically(marker, content=json.dumps(content, indent=1) + "\n")
-                finished += [] if twin else [content]
+            self._run_all(left, study=study, undecided=undecided)
             if undecided is None:
                 return study
             if not left:
                 raise ValueError(f"{study.definition.name}: all jobs are done, and it is still undecided {undecided}")
+
+    def _run_all(self, left, *, study, undecided):
+        finished, running, failure = markers(study.workdir), {}, None
+        with concurrent.futures.ThreadPoolExecutor(self._at_once) as pool:
+            while running or (left and failure is None):
+                for job in [] if failure else _ready(left, list(running.values()), self._at_once):
+                    self._announce(job, left, finished=finished, study=study, undecided=undecided)
+                    left = [other for other in left if other is not job]
+                    running[pool.submit(self._run_one, job, study.workdir)] = job
+                ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                for future in ended:
+                    del running[future]
+                    failure = failure or future.exception()
+                    if future.exception() is None:
+                        finished += [future.result()] if future.result()["seconds"] else []
+        if failure is not None:
+            raise failure
+
+    def _announce(self, job, left, *, finished, study, undecided):
+        guess = remaining(left, finished=finished)
+        guess = guess and guess / self._at_once
+        place = len(study.jobs) - len(left) + 1
+        say(f"\n[{place}/{len(study.jobs)}{'+' if undecided else ''}] {job.title}")
+        say(f"      {duration(time.monotonic() - self._start)} so far, {_about(guess, undecided=undecided)}")
+
+    def _run_one(self, job, workdir):
+        """Its marker."""
+        Path(workdir, job.kind).mkdir(parents=True, exist_ok=True)
+        content = {"command": job.command, "size": job.size, "kind": job.kind, "revision": revision()}
+        twin = _twin(workdir, job)
+        if twin:
+            say(f"      is what {twin} is already")
+            _link(Path(workdir, job.kind), job.key, twin)
+        content["seconds"] = 0.0 if twin else round(self._execute(job.arguments, name=job.key), 1)
+        marker = _marker(workdir, job)
+        marker.parent.mkdir(exist_ok=True)
+        write_atomically(marker, content=json.dumps(content, indent=1) + "\n")
+        return content
+
+
+def _ready(left, running, at_once) -> list[Job]:
+    """The first jobs that can run beside those that do: as many as there is room for.
+
+    Jobs name the folders that they read, so one that names an unfinished job's folder waits for it; so does a training
+    that another, which is not finished, is a twin of.
+    """
+    chosen: list[Job] = []
+    for index, job in enumerate(left):
+        if len(running) + len(chosen) >= at_once:
+            break
+        unfinished = [*running, *left[:index]]
+        if not any(_needs(job, other) for other in unfinished):
+            chosen.append(job)
+    return chosen
+
+
+def _needs(job, other) -> bool:
+    same_training = job.kind == other.kind == "training" and _digest(job.key) == _digest(other.key)
+    return same_training or any(other.key in argument for argument in job.arguments)
 
 
 def done(workdir: str, job: Job) -> dict | None:
@@ -108,9 +153,12 @@ def _twin(workdir, job) -> str | None:
     """Key of a finished training of the same digest, which stands for the same settings and data."""
     if job.kind != "training":
         return None
-    digest = job.key.rpartition("-")[2]
-    found = [path.stem for path in sorted(Path(workdir, "done").glob(f"*-{digest}.json"))]
+    found = [path.stem for path in sorted(Path(workdir, "done").glob(f"*-{_digest(job.key)}.json"))]
     return next((key for key in found if Path(workdir, job.kind, key).is_dir()), None)
+
+
+def _digest(key):
+    return key.rpartition("-")[2]
 
 
 def _link(folder, name, target):

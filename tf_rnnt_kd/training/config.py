@@ -129,7 +129,8 @@ def default_config() -> ml_collections.ConfigDict:
     # Weights to start from: a training's folder, or in it best/*.weights.h5 or checkpoints/ckpt-N; see warm_start.py.
     config.train.warm_start = ""
     config.train.warm_start_only = ()  # patterns of variable paths, e.g. ("encoder/",); none: all that fit
-    # What may be needed before the first step is refused, in units of 1e9 bytes; 0: what the device has.
+    # What needs more is refused before the first step, in units of 1e9 bytes. 0: what the device has. Below 0: no
+    # limit, and no estimate, which takes seconds: for many short trainings of small models.
     config.train.memory_limit_gb = 0.0
     config.train.max_skipped_steps = 10  # non-finite steps before the job stops
     config.train.accumulate_steps = 1  # batches per replica and update
@@ -150,4 +151,5 @@ def without_free_settings(config: dict) -> dict:
 
     A training may be resumed with other values of these, and is the same training.
     """
-    return {**config, "train": {name: value for name, value in config["train"].items() if name != "recompute"}}
+    free = ("recompute", "memory_limit_gb")
+    return {**config, "train": {name: value for name, value in config["train"].items() if name not in free}}

@@ -32,11 +32,13 @@ def check(session, *, config, sources, report: Callable[[str], None]) -> dict[st
     """Tells `report` what the training will need and of how much there is.
 
     Returns:
-      {part: bytes} as `estimate`.
+      {part: bytes} as `estimate`; {} with a limit below 0, which spares the time of the estimate.
 
     Raises:
       ValueError: it is more than there is, or than train.memory_limit_gb; says what to do about it.
     """
+    if config.train.memory_limit_gb < 0:
+        return {}
     parts = estimate(session, config=config, sources=sources)
     total = sum(parts.values())
     limit = int(config.train.memory_limit_gb * 1e9) or device_memory()
