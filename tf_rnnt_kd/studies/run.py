@@ -1,11 +1,12 @@
 """Runs the jobs of a study that are not done, and again from where it stopped."""
 
-import concurrent.futures
 import functools
 import json
+import queue
 import shutil
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -50,19 +51,27 @@ class Runner:
                 raise ValueError(f"{study.definition.name}: all jobs are done, and it is still undecided {undecided}")
 
     def _run_all(self, left, *, study, undecided):
-        finished, running, failure = markers(study.workdir), {}, None
-        with concurrent.futures.ThreadPoolExecutor(self._at_once) as pool:
-            while running or (left and failure is None):
-                for job in [] if failure else _ready(left, list(running.values()), self._at_once):
-                    self._announce(job, left, finished=finished, study=study, undecided=undecided)
-                    left = [other for other in left if other is not job]
-                    running[pool.submit(self._run_one, job, study.workdir)] = job
-                ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-                for future in ended:
-                    del running[future]
-                    failure = failure or future.exception()
-                    if future.exception() is None:
-                        finished += [future.result()] if future.result()["seconds"] else []
+        finished, failure = markers(study.workdir), None
+        running: list[Job] = []
+        ended: queue.SimpleQueue = queue.SimpleQueue()
+
+        def run(job):
+            try:
+                ended.put((job, self._run_one(job, study.workdir), None))
+            except BaseException as error:  # for the thread that waits
+                ended.put((job, None, error))
+
+        while running or (left and failure is None):
+            for job in [] if failure else _ready(left, running, self._at_once):
+                self._announce(job, left, finished=finished, study=study, undecided=undecided)
+                left = [other for other in left if other is not job]
+                running.append(job)
+                # Not a pool's, which a process that is forked from it would try to join when it ends.
+                threading.Thread(target=run, args=(job,)).start()
+            job, marker, error = ended.get()
+            running.remove(job)
+            failure = failure or error
+            finished += [marker] if marker and marker["seconds"] else []
         if failure is not None:
             raise failure
 
