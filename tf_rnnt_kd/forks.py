@@ -66,7 +66,8 @@ def _run(arguments, log, cores):
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
     if cores:
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cores))
+        for kind in ("INTRAOP", "INTEROP"):
+            os.environ.setdefault(f"TF_NUM_{kind}_THREADS", str(cores))
     # This program's own flags, which the other one may define for itself.
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         if module.partition(".")[0] not in _WITH_FLAGS_OF_THEIR_OWN:
