@@ -3,7 +3,7 @@
     python -m tf_rnnt_kd.studies.publish --workdir=studies_run --output=docs/results
 
 Writes OUTPUT/NAME/ with the page, pictures and numbers of each study in the work folder, and OUTPUT/README.md: a table
-of studies and all that they claimed.
+of all studies that OUTPUT then holds, and all that they claimed. So studies may be run and published one by one.
 """
 
 import collections
@@ -22,7 +22,7 @@ FLAGS = flags.FLAGS
 
 
 def publish(workdir: Path, *, output: Path) -> list[str]:
-    """Writes the pages; returns the names of the studies.
+    """Writes the pages; returns the names of the studies in `workdir`.
 
     Raises:
       ValueError: there is no results.json in a folder of `workdir`, or one is of a miniature.
@@ -38,8 +38,8 @@ def publish(workdir: Path, *, output: Path) -> list[str]:
         raise ValueError(f"--workdir: {', '.join(small)} in {workdir} are miniatures, whose numbers say nothing")
     for summary in summaries:
         report.render(summary, output / summary["name"])
-    output.mkdir(parents=True, exist_ok=True)
-    write_atomically(output / "README.md", content="\n".join(overview(summaries)) + "\n")
+    published = [json.loads(path.read_text()) for path in sorted(output.glob("*/results.json"))]
+    write_atomically(output / "README.md", content="\n".join(overview(published)) + "\n")
     return [summary["name"] for summary in summaries]
 
 
