@@ -63,9 +63,8 @@ def test_all_studies_of_a_work_folder_on_one_page(make, tmp_path):
     assert "| [A toy](toy/README.md) | 2 | 4 | from the best |" in text and "a warm start helps" in text
     assert (tmp_path / "docs" / "toy" / "README.md").exists()
     # Another one, from another work folder, later.
-    report.write(
-        study, summarise(study) | {"name": "second", "title": "B toy"}, folder=tmp_path / "later" / "second", commands=[]
-    )
+    other = summarise(study) | {"name": "second", "title": "B toy"}
+    report.write(study, other, folder=tmp_path / "later" / "second", commands=[])
     assert publish(tmp_path / "later", output=tmp_path / "docs") == ["second"]
     text = (tmp_path / "docs" / "README.md").read_text()
     assert text.index("| [B toy](second/README.md)") < text.index("| [A toy](toy/README.md)")
