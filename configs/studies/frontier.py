@@ -31,8 +31,8 @@ _TERMS = {
 
 
 def get_config(variant, models=small):
-    if variant in ("teacher", "start"):
-        return models.teacher() if variant == "teacher" else models.student()
+    if variant in ("teacher", "teacher_again", "start"):
+        return {"teacher": models.teacher, "teacher_again": models.teacher_again, "start": models.student}[variant]()
     config = models.going_on(models.student())
     if variant != "hard":
         with config.unlocked():
@@ -42,7 +42,7 @@ def get_config(variant, models=small):
 
 def get_study(study):
     labelled = study.records("train-labeled")
-    teacher = study.train("teacher", variant="teacher", data=[labelled], seeds=1, note="full context")
+    teacher = small.taught_by_itself(study, labelled)
     start = study.train("start", variant="start", data=[labelled], note="what all students start from")
     systems, lines = {}, {}
     for name in study.some(STORED, 2):

@@ -3,6 +3,7 @@
 python -m tf_rnnt_kd.study --study=configs/studies/frontier_librispeech.py --corpus=LIBRISPEECH --plan
 """
 
+import functools
 from types import SimpleNamespace
 
 from tf_rnnt_kd.studies import libri
@@ -12,7 +13,10 @@ _STUDY = load_module("configs/studies/frontier.py")
 TITLE = f"{_STUDY.TITLE}, LibriSpeech"
 QUESTION = _STUDY.QUESTION
 CORPUS = libri.HUNDRED_AND_REST
-MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_l"), student=libri.student, going_on=libri.going_on)
+_TEACHER = functools.partial(libri.config, "conformer_l")
+MODELS = SimpleNamespace(
+    teacher=_TEACHER, teacher_again=_TEACHER, student=libri.student, going_on=libri.going_on
+)  # fmt: skip
 get_study = _STUDY.get_study
 
 

@@ -22,8 +22,8 @@ _SMOOTH = {"rule": "max_prob", "at_most": 0.9}  # which rule the paper has could
 
 
 def get_config(variant, models=small, output_weight=0.01):
-    if variant in ("teacher", "start"):
-        return models.teacher() if variant == "teacher" else models.student()
+    if variant in ("teacher", "teacher_again", "start"):
+        return {"teacher": models.teacher, "teacher_again": models.teacher_again, "start": models.student}[variant]()
     if variant not in METHODS:
         raise ValueError(f"no variant {variant!r}: choose teacher, start, {', '.join(METHODS)}")
     config = models.going_on(models.student())
@@ -63,7 +63,7 @@ def _last(study, variant):
 
 def get_study(study):
     labelled = study.records("train-labeled")
-    teacher = study.train("teacher", variant="teacher", data=[labelled], seeds=1, note="full context")
+    teacher = small.taught_by_itself(study, labelled)
     start = study.train("start", variant="start", data=[labelled], note="what all students start from")
     layer = _last(study, "teacher")
     flags = () if study.miniature else (f"--hidden_layers={layer}",)

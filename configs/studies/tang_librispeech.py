@@ -6,6 +6,7 @@ Published: 19 % relative on LibriSpeech. Layers, chunks and weights could not be
 chunks of 160 ms, 100 hours with transcripts and 860 without.
 """
 
+import functools
 from types import SimpleNamespace
 
 from tf_rnnt_kd.studies import libri
@@ -15,9 +16,10 @@ _STUDY = load_module("configs/studies/tang.py")
 TITLE = f"{_STUDY.TITLE}, LibriSpeech"
 QUESTION = _STUDY.QUESTION
 CORPUS = libri.HUNDRED_AND_REST
+_TEACHER = functools.partial(libri.config, "conformer_m")
 MODELS = SimpleNamespace(
-    teacher=lambda: libri.config("conformer_m"), student=lambda: libri.streaming("conformer_m"), going_on=libri.going_on
-)
+    teacher=_TEACHER, teacher_again=_TEACHER, student=lambda: libri.streaming("conformer_m"), going_on=libri.going_on
+)  # fmt: skip
 get_study = _STUDY.get_study
 
 

@@ -25,7 +25,7 @@ class Runner:
 
     Args:
       make: makes the Study anew; asked again whenever what follows depended on results.
-      execute: (arguments, name=key) -> seconds; for tests. With `at_once` above 1 it is called from threads.
+      execute: (arguments, name=key) -> seconds, called from threads; for tests.
       at_once: jobs that run at the same time, as far as none needs what another has not made yet.
     """
 

@@ -54,7 +54,7 @@ def student(*, steps: int = 1600):
     return config
 
 
-def going_on(config, *, steps: int = 500):
+def going_on(config, *, steps: int = 800):
     """The same model when it starts from weights that the labelled split gave it.
 
     Half of a training from scratch goes into finding out where the words are, which no teacher is needed for; and
@@ -65,6 +65,28 @@ def going_on(config, *, steps: int = 500):
     config.optimizer.peak_learning_rate *= 0.5
     config.optimizer.warmup_steps = 50
     return config
+
+
+def teacher_again():
+    """The teacher when it goes on with what it wrote about the unlabelled split, for as long as before."""
+    config = going_on(teacher(), steps=teacher().train.steps)
+    config.model.encoder.dropout = config.model.predictor.dropout = 0.1
+    return config
+
+
+def taught_by_itself(study, labelled: str):
+    """The teacher of a study: of the variant `teacher`, then `teacher_again` on its own words too.
+
+    The labelled split alone makes no model of full context that is much better than a small streaming student; in
+    practice too a teacher is what noisy-student training made of it. In a miniature it is trained once.
+    """
+    first = study.train("teacher, first", variant="teacher", data=[labelled], seeds=1, note="labelled split alone")
+    if study.miniature:
+        return first
+    return study.train(
+        "teacher", variant="teacher_again", data=[labelled, study.label(first)], seeds=1, warm_start=first,
+        note="full context, and its own words",
+    )  # fmt: skip
 
 
 def at(config, share: float) -> int:
