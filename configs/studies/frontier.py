@@ -42,7 +42,7 @@ def get_config(variant, models=small):
 
 def get_study(study):
     labelled = study.records("train-labeled")
-    teacher = small.taught_by_itself(study, labelled)
+    _, teacher = small.teachers(study, labelled)
     start = study.train("start", variant="start", data=[labelled], note="what all students start from")
     systems, lines = {}, {}
     for name in study.some(STORED, 2):

@@ -73,6 +73,8 @@ def get_study(study):
         study.claim("soft beats hard after as many generations", better=last["soft"], worse=last["hard"])
     study.curve("Generations of self-training", x_label="generation", lines=lines)
 
+    # Of full context, and better than what the labelled split alone gives a small model.
+    data = [labelled, study.label(same.get("hard", teacher), artifacts="hard,collapsed,factored")]
     start = study.train("streaming: start", variant="student_start", data=[labelled], note="of all below")
 
     def student(title, loss, data=data):

@@ -63,7 +63,7 @@ def _last(study, variant):
 
 def get_study(study):
     labelled = study.records("train-labeled")
-    teacher = small.taught_by_itself(study, labelled)
+    _, teacher = small.teachers(study, labelled)
     start = study.train("start", variant="start", data=[labelled], note="what all students start from")
     layer = _last(study, "teacher")
     flags = () if study.miniature else (f"--hidden_layers={layer}",)

@@ -12,7 +12,7 @@ QUESTION = (
     "list ranks (sequence-discriminative). How much worse does a student become as its teacher does?"
 )
 MINIATURE = small.MINIATURE
-TEACHERS = {"good": 1.0, "fair": 0.3125, "poor": 0.1875, "bad": 0.125}
+EARLY = {"poor": 0.5, "bad": 0.35}
 """Shares of a whole training: early ends make bad teachers."""
 
 METHODS = ("hard", "discriminative", "full_sum_l1", "collapsed", "full_sum_l2", "n_best")
@@ -21,14 +21,15 @@ _LATE = (0.15, 0.3)
 
 
 def get_config(variant, models=small):
-    if variant.startswith("teacher_"):
+    whole = {"teacher": models.teacher, "teacher_again": models.teacher_again, "start": models.student}
+    if variant in whole:
+        return whole[variant]()
+    if variant in EARLY:
         config = models.teacher()
-        config.train.steps = small.at(config, TEACHERS[variant.removeprefix("teacher_")])
+        config.train.steps = small.at(config, EARLY[variant])
         return config
-    if variant == "start":
-        return models.student()
     if variant not in METHODS:
-        known = [*(f"teacher_{name}" for name in TEACHERS), "start", *METHODS]
+        known = [*whole, *EARLY, *METHODS]
         raise ValueError(f"no variant {variant!r}: choose {', '.join(known)}")
     config = models.going_on(models.student())
     begin, end = (small.at(config, share) for share in _LATE)
@@ -57,10 +58,14 @@ def get_study(study):
     start = study.train("start", variant="start", data=[labelled], note="what all students start from")
     study.train("labelled only", variant="hard", data=[labelled], note="no teacher", warm_start=start)
     lines = {method: [] for method in study.some(METHODS, 2)}
-    for quality in study.some(TEACHERS):
-        teacher = study.train(
-            f"teacher, {quality}", variant=f"teacher_{quality}", data=[labelled], seeds=1, note="full context"
+    first, good = small.teachers(study, labelled)
+    teachers = {"good": good, "fair": first}
+    for quality in study.some(EARLY, 0):
+        teachers[quality] = study.train(
+            f"teacher, {quality}", variant=quality, data=[labelled], seeds=1, note="full context, ended early"
         )
+    for quality in study.some(teachers):
+        teacher = teachers[quality]
         labels = study.label(teacher, artifacts="hard,nbest,collapsed")
         students = {
             method: study.train(

@@ -5,6 +5,7 @@ python -m tf_rnnt_kd.study --study=configs/studies/zeineldeen_librispeech.py --c
 The paper's architectures and weights could not be read: Conformer M teaches a streaming student.
 """
 
+import functools
 from types import SimpleNamespace
 
 from tf_rnnt_kd.studies import libri
@@ -14,7 +15,10 @@ _STUDY = load_module("configs/studies/zeineldeen.py")
 TITLE = f"{_STUDY.TITLE}, LibriSpeech"
 QUESTION = _STUDY.QUESTION
 CORPUS = libri.HUNDRED_AND_REST
-MODELS = SimpleNamespace(teacher=lambda: libri.config("conformer_m"), student=libri.student, going_on=libri.going_on)
+_TEACHER = functools.partial(libri.config, "conformer_m")
+MODELS = SimpleNamespace(
+    teacher=_TEACHER, teacher_again=_TEACHER, student=libri.student, going_on=libri.going_on
+)  # fmt: skip
 get_study = _STUDY.get_study
 
 

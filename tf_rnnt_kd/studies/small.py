@@ -74,19 +74,21 @@ def teacher_again():
     return config
 
 
-def taught_by_itself(study, labelled: str):
-    """The teacher of a study: of the variant `teacher`, then `teacher_again` on its own words too.
+def teachers(study, labelled: str):
+    """Two of full context: on the labelled split alone (variant `teacher`), and then on its own words too.
 
     The labelled split alone makes no model of full context that is much better than a small streaming student; in
-    practice too a teacher is what noisy-student training made of it. In a miniature it is trained once.
+    practice too a teacher is what noisy-student training made of it (variant `teacher_again`). In a miniature both are
+    the first one.
     """
     first = study.train("teacher, first", variant="teacher", data=[labelled], seeds=1, note="labelled split alone")
     if study.miniature:
-        return first
-    return study.train(
+        return first, first
+    again = study.train(
         "teacher", variant="teacher_again", data=[labelled, study.label(first)], seeds=1, warm_start=first,
         note="full context, and its own words",
     )  # fmt: skip
+    return first, again
 
 
 def at(config, share: float) -> int:
