@@ -117,7 +117,9 @@ def test_another_config_in_the_same_workdir_is_refused(trained, corpus):
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(trained, corpus, capfd):
-    assert run(corpus, corpus / "dry", tiny_config(30), dry_run=True) == {}
+    config = tiny_config(30)
+    config.train.memory_limit_gb = 0.0
+    assert run(corpus, corpus / "dry", config, dry_run=True) == {}
     said = capfd.readouterr().err
     assert not (corpus / "dry").exists()
     (shape,) = re.findall(r"labels\): (\d+) x \d+ x \d+\n", said)
