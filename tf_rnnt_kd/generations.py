@@ -41,6 +41,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "promote_above", 0.9, "Probability of improvement from which a student is promoted.", 0.0, 1.0, **add
     )
     flags.DEFINE_bool("warm_start", False, "Students start from the weights of their teacher.", **add)
+    flags.DEFINE_bool("dry_run", False, "Only check the next round's commands, and print them.", **add)
     flags.DEFINE_string("workdir", None, "Folder for everything that is made.", **add)
 
 
@@ -48,7 +49,7 @@ def _generations() -> int:
     command_line.require(FLAGS, ("teacher_workdir", "config", "records", "tokenizer", "workdir"))
     command_line.require_paths(FLAGS, ("teacher_workdir", "records", "tokenizer"))
     from tf_rnnt_kd import forks
-    from tf_rnnt_kd.studies import Definition, Runner, Study
+    from tf_rnnt_kd.studies import Definition, Runner, Study, planning
     from tf_rnnt_kd.studies.rounds import Rounds, load_config
 
     rounds = Rounds(
@@ -68,6 +69,9 @@ def _generations() -> int:
             dev=FLAGS.dev_split,
         )  # fmt: skip
 
+    if FLAGS.dry_run:
+        sys.stdout.write("\n".join(planning.describe(make())) + "\n")
+        return 0
     with exclusive(Path(FLAGS.workdir)):
         _report(Runner(make, execute=forks.call).run(), rounds)
     return 0

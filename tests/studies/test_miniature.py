@@ -12,7 +12,7 @@ import pytest
 from toy_study import write_tones
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
-_STUDIES = ("hwang", "hwang_adapt", "panchapagesan", "zeineldeen", "tang", "frontier")
+_STUDIES = ("hwang", "hwang_adapt", "panchapagesan", "zeineldeen", "tang", "frontier", "recipe")
 _SIZES = {"train-labeled": 16, "train-unlabeled": 16, "dev": 4, "test": 4}
 
 
@@ -75,7 +75,7 @@ def test_each_study_ends_with_its_page(studies, name):
     assert summary["made"]["jobs"]["training"] >= len(summary["systems"]) - 1
     for picture in re.findall(r"\]\((\w+\.png)\)", page):
         assert (folder / picture).stat().st_size > 5000
-    assert len(summary["curves"]) == {"hwang": 2, "hwang_adapt": 2, "tang": 0}.get(name, 1)
+    assert len(summary["curves"]) == {"hwang": 2, "hwang_adapt": 2, "tang": 0, "recipe": 0}.get(name, 1)
 
 
 def test_losses_are_those_of_the_methods(studies):

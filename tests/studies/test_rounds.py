@@ -5,7 +5,7 @@ import json
 import pytest
 from toy_study import Execution, result, toy_config
 
-from tf_rnnt_kd.studies import Definition, Runner
+from tf_rnnt_kd.studies import Definition, Runner, planning
 from tf_rnnt_kd.studies.rounds import Rounds, load_config
 
 
@@ -31,7 +31,7 @@ def generations(make, tmp_path):
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "done.json").write_text(json.dumps({"best_dev_wer": 0.5}))
 
-    def run(errors, **changes):
+    def run(errors, *, dry_run=False, **changes):
         settings = {
             "teacher": str(tmp_path / "teacher"), "count": 3, "labelled": "train-labeled", "dev": "dev", "test": "test",
             "unlabelled": "train-unlabeled", "artifacts": "hard", "label_flags": ("--min_confidence=0.5",),
@@ -46,6 +46,8 @@ def generations(make, tmp_path):
         def study():
             return make(definition=definition, records="r", tokenizer="t", seeds=(1,))
 
+        if dry_run:
+            return planning.describe(study())
         return Runner(study, execute=execution).run(), rounds, execution
 
     return run
@@ -64,6 +66,15 @@ def test_each_generation_is_taught_by_the_one_before(generations, tmp_path):
         assert f"--workdir={teacher.folder}" in exports[flag.rpartition("/")[2]].arguments
     assert len(labellings) == 3 and len(exports) == 4, "the last one is exported too"
     assert len(execution.names) == len(set(execution.names)) == len(study.jobs)
+
+
+def test_a_dry_run_tells_of_the_next_round_alone(generations):
+    lines = generations([[1, 1, 1, 1]], dry_run=True)
+    assert "      Train round 1, seed 1" in lines and "and what depends on the errors of round 1 on dev" in lines
+    assert not [line for line in lines if "round 2" in line]
+    generations([[1, 1, 1, 1], [3, 3, 3, 2], [1, 1, 1, 1]])
+    lines = generations([[1, 1, 1, 1]], dry_run=True)
+    assert "done  Train round 2, seed 1" in lines and lines[-1].startswith("jobs: ") and "; 0 are left" in lines[-1]
 
 
 def test_who_does_not_improve_is_not_promoted(generations):
