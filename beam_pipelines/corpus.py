@@ -67,7 +67,8 @@ def prepare_corpus(
     Raises:
         ValueError: a wrong argument, no such corpus or split, no usable utterance, or `output` holds another dataset.
     """
-    rules = Rules(min_seconds, max_seconds, text_profile, segment, tuple(segment_seconds), level_dbfs)
+    least, longest = segment_seconds
+    rules = Rules(min_seconds, max_seconds, text_profile, segment, (least, longest), level_dbfs)
     _check(rules, num_shards=num_shards)
     output = _absolute(output)
     paths = _paths(corpus)
@@ -146,7 +147,8 @@ def list_corpus(
 
 def _counted(split: SplitInput) -> str:
     form = FORMATS[split.format]
-    sources, labelled, refused = 0, 0, collections.Counter()
+    sources, labelled = 0, 0
+    refused: collections.Counter[str] = collections.Counter()
     for source in (sound(item) for part in form.parts(split) for item in form.sources(split, part)):
         sources += 1
         labelled += bool(source.text and source.text.strip())

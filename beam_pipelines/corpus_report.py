@@ -17,6 +17,7 @@ def render(info: DatasetInfo, *, rejected: Sequence[Mapping[str, str]]) -> str:
         rejected: lines of the dead-letter file.
     """
     counts, statistics = info.counts, info.statistics
+    assert statistics is not None  # only distillation records may be without
     hours = sum(split.hours for split in info.splits.values())
     parts = [
         page.note(
@@ -25,7 +26,7 @@ def render(info: DatasetInfo, *, rejected: Sequence[Mapping[str, str]]) -> str:
         ),
         page.heading("Hours"),
         page.bars([(name, split.hours) for name, split in sorted(info.splits.items())], axis="hours"),
-        _splits(info),
+        _splits(info, statistics["splits"]),
         page.heading("Lengths"),
         *_lengths(statistics["splits"]),
         *_cut(statistics["splits"]),
@@ -33,7 +34,7 @@ def render(info: DatasetInfo, *, rejected: Sequence[Mapping[str, str]]) -> str:
         page.heading("Speakers"),
         *_speakers(statistics["splits"]),
         page.heading("Refused"),
-        _refused(info),
+        _refused(info, statistics["splits"]),
         *_examples(rejected),
         page.heading("Settings"),
         page.table(["setting", ""], [[name, _setting(value)] for name, value in info.settings.items()], of_text=True),
@@ -41,10 +42,10 @@ def render(info: DatasetInfo, *, rejected: Sequence[Mapping[str, str]]) -> str:
     return page.page("Utterance records", parts)
 
 
-def _splits(info: DatasetInfo) -> str:
+def _splits(info: DatasetInfo, splits: Mapping[str, Any]) -> str:
     rows = []
     for name, split in sorted(info.splits.items()):
-        statistics = info.statistics["splits"][name]
+        statistics = splits[name]
         mean = 3600 * split.hours / split.utterances if split.utterances else 0.0
         rows.append(
             [
@@ -106,12 +107,12 @@ def _speakers(splits: Mapping[str, Any]) -> list[str]:
     return [page.note("Those who speak longest:"), page.table(["split", "speaker", "utterances", "hours"], rows)]
 
 
-def _refused(info: DatasetInfo) -> str:
+def _refused(info: DatasetInfo, splits: Mapping[str, Any]) -> str:
     names = sorted(info.splits)
     rows = [
         [
             reason,
-            *(f"{info.statistics['splits'][name]['rejected'].get(reason, 0):,}" for name in names),
+            *(f"{splits[name]['rejected'].get(reason, 0):,}" for name in names),
             f"{count:,}",
             f"{100 * count / info.counts['input']:.2f} %",
         ]

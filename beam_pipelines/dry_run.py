@@ -158,7 +158,7 @@ def _histogram(rows: Sequence[Row], name: str) -> tuple[list[int], np.ndarray]:
     finite = values[np.isfinite(values)]
     if name == "same_text" or not len(finite):
         return histogram(values, edges=BINS[name]), BINS[name]
-    edges = MaxNLocator(_NUM_BINS).tick_values(*np.quantile(finite, (0.01, 0.99)))
+    edges = np.asarray(MaxNLocator(_NUM_BINS).tick_values(*np.quantile(finite, (0.01, 0.99))))
     return histogram(values, edges=edges), edges
 
 

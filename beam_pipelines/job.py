@@ -70,6 +70,12 @@ class Job:
         """Of each task what became of it; None where it is not complete."""
         return [Summary.load(self.place.output, task=task, settings=self.place.settings) for task in self.tasks]
 
+    def all_summaries(self) -> list[Summary]:
+        """The same of a job whose tasks are all complete."""
+        found = [summary for summary in self.summaries() if summary is not None]
+        assert len(found) == len(self.tasks)
+        return found
+
 
 def plan_job(
     records: str,
@@ -89,7 +95,7 @@ def plan_job(
     tasks = [
         Task(
             split=split,
-            index=index,
+            shard=index,
             num_shards=len(source.splits[split].shards),
             path=path,
             records=shard.records,

@@ -112,9 +112,13 @@ def describe(
         ValueError: nothing at all was labelled.
     """
     rejected = collections.Counter(reject.reason for summary in summaries for reject in summary.rejects)
+    shards = {  # without one are shards of a dry run, which nobody describes
+        split: tuple(summary.shard for summary in summaries if summary.split == split and summary.shard is not None)
+        for split in settings["splits"]
+    }
     counts = {
         "input": sum(summary.input for summary in summaries),
-        "written": sum(summary.shard.records for summary in summaries),
+        "written": sum(shard.records for of_split in shards.values() for shard in of_split),
         "rejected": sum(rejected.values()),
     }
     expected = sum(source.split(split).utterances for split in settings["splits"])
@@ -148,8 +152,8 @@ def describe(
         kind=DISTILLATION,
         splits={
             split: Split(
-                shards=tuple(summary.shard for summary in summaries if summary.split == split),
-                utterances=sum(summary.shard.records for summary in summaries if summary.split == split),
+                shards=shards[split],
+                utterances=sum(shard.records for shard in shards[split]),
                 hours=_hours(summary for summary in summaries if summary.split == split),
                 labelled=source.split(split).labelled,
             )

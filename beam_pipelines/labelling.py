@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -66,7 +67,7 @@ def pseudo_label(
         output,
         source=job.source,
         tasks=job.tasks,
-        summaries=job.summaries(),
+        summaries=job.all_summaries(),
         settings=job.settings,
         teaching=job.teaching,
     )
@@ -110,8 +111,8 @@ def try_filters(
     check_filters(options, teaching=job.teaching)
     _complete(job, beam_options=beam_options)
     rows = [row for task in job.tasks for row in load_rows(job.place.output, task=task)]
-    rejected = collections.Counter(reject.reason for summary in job.summaries() for reject in summary.rejects)
-    report = {"filters": options.filters, "rejected": dict(sorted(rejected.items()))}
+    rejected = collections.Counter(reject.reason for summary in job.all_summaries() for reject in summary.rejects)
+    report: dict[str, Any] = {"filters": options.filters, "rejected": dict(sorted(rejected.items()))}
     title = f"Scores of {', '.join(splits)} by teacher {job.teaching.model_id}"
     if all(row.reason for row in rows):
         raise ValueError(f"no utterance of {sum(task.records for task in job.tasks)} was labelled: {dict(rejected)}")

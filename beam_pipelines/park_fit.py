@@ -34,6 +34,7 @@ def fit_park_lines(labelled: str, *, split: str, output: str) -> dict[str, ParkL
     for path in info.shard_paths(labelled, split):
         for record in read_shard(path):
             labels = decode_teacher(record)
+            assert labels is not None  # the kind of the dataset says so
             teacher = parse_example(record)["teacher/id"].bytes_list.value[0].decode()
             points[teacher].append((len(labels.tokens), labels.log_prob))
     if not points:

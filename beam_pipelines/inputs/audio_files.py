@@ -51,6 +51,7 @@ def list_sources(split: SplitInput, folder: str) -> Iterator[Source]:
     if not pattern:
         yield Source(split.name, files.stem(root), root, None, origin=root)
         return
+    below: Iterable[files.Folder]
     if folder:
         below = files.walk(f"{root}/{folder}")
     else:
@@ -73,8 +74,13 @@ def _matching(below: Iterable[files.Folder], *, root: str, pattern: Sequence[str
 def _taken_apart(path: str) -> tuple[str, list[str]]:
     """(folder before the first wildcard, what follows, taken apart); nothing follows where there is no wildcard."""
     parts = path.split("/")
-    first = next((index for index, part in enumerate(parts) if _literal(part) is None), len(parts))
-    return "/".join(map(_literal, parts[:first])), parts[first:]
+    names: list[str] = []
+    for part in parts:
+        name = _literal(part)
+        if name is None:
+            break
+        names.append(name)
+    return "/".join(names), parts[len(names) :]
 
 
 def _literal(part: str) -> str | None:

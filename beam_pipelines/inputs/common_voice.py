@@ -5,6 +5,7 @@ the client the speaker. Of the TSV files only those with these columns are split
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from beam_pipelines.inputs import files
 from beam_pipelines.inputs.source import Format, Refused, Source, SplitInput
@@ -37,11 +38,11 @@ def list_sources(split: SplitInput, part: str) -> Iterator[Source]:
     """A source for each row; the file's name is the id."""
     del part
     folder = split.path.rpartition("/")[0] or "."
-    found = {"split": split.name, "audio": "", "text": None}
+    found: dict[str, Any] = {"split": split.name, "audio": "", "text": None}
     columns: list[str] = []
     try:
         for number, line in files.read_lines(split.path):
-            where = {"order": number, "origin": f"{split.path}:{number}"}
+            where: dict[str, Any] = {"order": number, "origin": f"{split.path}:{number}"}
             try:
                 fields = line.decode("utf-8-sig" if not columns else "utf-8").split("\t")
                 if not columns:
@@ -54,14 +55,14 @@ def list_sources(split: SplitInput, part: str) -> Iterator[Source]:
                 name = f"line-{number:08d}"
                 yield Source(**found, **where, utterance_id=name, reason=refused.reason, error=str(refused))
             except ValueError as error:
-                name, error = f"line-{number:08d}", f"expected {len(columns)} columns in UTF-8: {error}"
-                yield Source(**found, **where, utterance_id=name, reason="bad_line", error=error)
+                name, problem = f"line-{number:08d}", f"expected {len(columns)} columns in UTF-8: {error}"
+                yield Source(**found, **where, utterance_id=name, reason="bad_line", error=problem)
     except Refused as refused:
         name = f"{split.name}.tsv"
         yield Source(**found, utterance_id=name, origin=split.path, reason=refused.reason, error=str(refused))
 
 
-def _source(split: str, row: dict[str, str], *, clips: str, where: dict) -> Source:
+def _source(split: str, row: dict[str, str], *, clips: str, where: dict[str, Any]) -> Source:
     name = row["path"]
     if "/" in name or name in ("", ".", ".."):
         raise Refused("bad_name", f"{name!r} is no name of a file in {_CLIPS}/")

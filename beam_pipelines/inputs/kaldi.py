@@ -7,6 +7,7 @@ the data folder. A split without `text` is unlabelled.
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from beam_pipelines.inputs import files
 from beam_pipelines.inputs.source import Format, Refused, Source, SplitInput
@@ -43,7 +44,7 @@ def list_sources(split: SplitInput, part: str) -> Iterator[Source]:
     used = set()
     for utterance_id, (value, number) in tables[_SEGMENTS if _SEGMENTS in there else _WAVES].items():
         origin = f"{split.path}/{_SEGMENTS if _SEGMENTS in there else _WAVES}:{number}"
-        found = {
+        found: dict[str, Any] = {
             "split": split.name,
             "utterance_id": utterance_id,
             "text": tables[_TEXT].get(utterance_id, (None,))[0],
@@ -52,6 +53,8 @@ def list_sources(split: SplitInput, part: str) -> Iterator[Source]:
             "order": number,
             "origin": origin,
         }
+        wave = value
+        place: dict[str, Any] = {}
         try:
             if _SEGMENTS in there:
                 recording, start, duration = _segment(value)
@@ -60,8 +63,6 @@ def list_sources(split: SplitInput, part: str) -> Iterator[Source]:
                 if not wave:
                     raise Refused("missing_audio", f"{_WAVES} has no recording {recording}")
                 place = {"recording": recording, "offset": start, "duration": duration}
-            else:
-                wave, place = value, {}
             yield Source(**found, **place, audio=_path(wave, folder=split.path))
         except Refused as refused:
             yield Source(**found, audio="", reason=refused.reason, error=str(refused))
@@ -74,29 +75,31 @@ def _left_over(split: SplitInput, tables: dict, *, used: set[str] | None) -> Ite
     for utterance_id, (text, number) in tables[_TEXT].items():
         if utterance_id not in utterances:
             yield Source(split.name, utterance_id, "", text, order=number, origin=f"{split.path}/{_TEXT}:{number}")
-    for recording, (_, number) in tables[_WAVES].items() if used is not None else ():
+    if used is None:
+        return
+    for recording, (_, number) in tables[_WAVES].items():
         if recording not in used:
-            problem = {"reason": "no_segment", "error": f"{_SEGMENTS} has none of recording {recording}"}
-            yield Source(split.name, recording, "", None, order=number, origin=f"{split.path}/{_WAVES}", **problem)
+            origin, error = f"{split.path}/{_WAVES}", f"{_SEGMENTS} has none of recording {recording}"
+            yield Source(split.name, recording, "", None, order=number, origin=origin, reason="no_segment", error=error)
 
 
 def _read_table(split: SplitInput, name: str, table: dict[str, tuple[str, int]]) -> Iterator[Source]:
     """Adds `first word of a line -> (the rest of it, its number)` to `table`; yields refusals."""
     path = f"{split.path}/{name}"
-    found = {"split": split.name, "audio": "", "text": None}
+    found: dict[str, Any] = {"split": split.name, "audio": "", "text": None}
     try:
         for number, line in files.read_lines(path):
-            key, _, value = line.strip().partition(b" ") if b"\t" not in line else line.strip().partition(b"\t")
-            problem = {"order": number, "origin": f"{path}:{number}"}
+            first, _, rest = line.strip().partition(b" ") if b"\t" not in line else line.strip().partition(b"\t")
+            problem: dict[str, Any] = {"order": number, "origin": f"{path}:{number}"}
             try:
-                key, value = key.decode(), value.decode().strip()
+                key, value = first.decode(), rest.decode().strip()
             except UnicodeDecodeError as error:
-                key = key.decode(errors="replace")
+                key = first.decode(errors="replace")
                 yield Source(**found, utterance_id=key, **problem, reason="bad_line", error=f"not UTF-8: {error}")
                 continue
             if key in table and name in (_WAVES, _TEXT, _SEGMENTS):
-                error = f"{key} is there already"
-                yield Source(**found, utterance_id=key, **problem, reason="duplicate_id", error=error)
+                known = f"{key} is there already"
+                yield Source(**found, utterance_id=key, **problem, reason="duplicate_id", error=known)
             else:
                 table[key] = (value, number)
     except Refused as refused:
@@ -106,8 +109,8 @@ def _read_table(split: SplitInput, name: str, table: dict[str, tuple[str, int]])
 def _segment(value: str) -> tuple[str, float, float | None]:
     """`recording start end` -> (recording, start, seconds); an end of -1 is that of the recording."""
     try:
-        recording, start, end = value.split()
-        start, end = float(start), float(end)
+        recording, first, last = value.split()
+        start, end = float(first), float(last)
         if start < 0 or not math.isfinite(start) or not (end == -1 or start < end < math.inf):
             raise ValueError(f"from {start} to {end}")
     except ValueError as error:

@@ -7,6 +7,7 @@ activity the recording is cut by ours. A folder that itself holds speakers is on
 import json
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -43,7 +44,8 @@ def list_sources(split: SplitInput, speaker: str) -> Iterator[Source]:
 
 
 def _source(split: SplitInput, path: str, *, speaker: str, side: str | None) -> Source:
-    found = {"split": split.name, "utterance_id": files.relative(path, root=split.path), "audio": path, "text": None}
+    name = files.relative(path, root=split.path)
+    found: dict[str, Any] = {"split": split.name, "utterance_id": name, "audio": path, "text": None}
     if side is None:
         return Source(**found, speaker=speaker, origin=path)
     try:

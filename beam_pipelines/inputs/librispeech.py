@@ -5,6 +5,7 @@ A split without transcripts is unlabelled. `SPLIT/alignments.tsv` may give word 
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from beam_pipelines.inputs import files
 from beam_pipelines.inputs.source import Format, Refused, Source, SplitInput
@@ -106,14 +107,17 @@ def _in_folder(split: SplitInput, speaker: str, folder: files.Folder) -> Iterato
 
 def _read_transcripts(split: SplitInput, speaker: str, path: str, texts: dict) -> Iterator[Source]:
     """Adds `id -> (text, path, line)` to `texts`; yields refusals of lines that are none."""
-    found = {"split": split.name, "speaker": speaker, "audio": "", "origin": path}
+    found: dict[str, Any] = {"split": split.name, "speaker": speaker, "audio": "", "origin": path}
     try:
         for number, line in files.read_lines(path):
             try:
                 utterance_id, _, text = line.decode().strip().partition(" ")
             except UnicodeDecodeError as error:
                 name = line.split(b" ")[0].decode(errors="replace")
-                problem = {"reason": "bad_transcript_line", "error": f"line {number} is not UTF-8: {error}"}
+                problem: dict[str, Any] = {
+                    "reason": "bad_transcript_line",
+                    "error": f"line {number} is not UTF-8: {error}",
+                }
                 yield Source(**found, utterance_id=name, text=None, order=number, **problem)
                 continue
             if utterance_id in texts:

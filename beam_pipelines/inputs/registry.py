@@ -59,10 +59,10 @@ def _find(path: str, *, format: str) -> list[SplitInput]:
     if problem and not files.is_file(path) and not audio_files.is_pattern(path):
         raise ValueError(problem)
     if format != AUTO:
-        found = FORMATS[format].find(path)
-        if not found:
+        splits = FORMATS[format].find(path)
+        if not splits:
             raise ValueError(f"--format={format} means {FORMATS[format].looks_like}: there is no such thing in {path}")
-        return found
+        return splits
     if audio_files.is_pattern(path) or audio_files.is_audio_file(path):
         found = {audio_files.NAME: audio_files.FORMAT.find(path)}
     else:

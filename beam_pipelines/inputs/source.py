@@ -5,6 +5,7 @@ Nothing here opens audio, so that sources = utterances + refusals can be counted
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +97,10 @@ def sound(source: Source) -> Source:
     broken = [name for name in given if printable(getattr(source, name)) != getattr(source, name)]
     if not broken:
         return source
+    mended: dict[str, Any] = {name: printable(getattr(source, name)) for name in broken}
     return dataclasses.replace(
         source,
-        **{name: printable(getattr(source, name)) for name in broken},
+        **mended,
         reason=source.reason or ("bad_name" if broken[0] in _NAMES else "bad_text"),
         error=printable(source.error) or f"{broken[0]} {getattr(source, broken[0])!r} is no UTF-8, or holds a NUL",
     )

@@ -5,6 +5,7 @@ What goes through the shuffle is where a record lies. Its audio is read when it 
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -50,8 +51,8 @@ def list_sources(split: SplitInput, shard: str) -> Iterator[Source]:
     except tf.errors.OpError as error:
         problem = f"{path} is damaged behind record {count}: {error.message}"
     for index in range(count, promised):
-        found = {"origin": path, "order": index, "reason": "damaged", "error": problem}
-        yield Source(split.name, f"{shard}#{index:08d}", "", None, **found)
+        name = f"{shard}#{index:08d}"
+        yield Source(split.name, name, "", None, order=index, origin=path, reason="damaged", error=problem)
 
 
 def read_record(path: str, *, position: int, utterance_id: str) -> records.Utterance:
@@ -74,7 +75,7 @@ def read_record(path: str, *, position: int, utterance_id: str) -> records.Utter
 
 
 def _source(split: SplitInput, path: str, position: int, record: bytes, order: int) -> Source:
-    found = {"record_at": position, "order": order, "origin": path}
+    found: dict[str, Any] = {"record_at": position, "order": order, "origin": path}
     try:
         features = records.parse_example(record)
         texts = {name: features[name].bytes_list.value[0].decode() for name in _STRINGS if name in features}
@@ -82,7 +83,7 @@ def _source(split: SplitInput, path: str, position: int, record: bytes, order: i
     except (ValueError, KeyError, IndexError) as error:
         found |= {"reason": "damaged", "error": f"record {order} of {path} is no utterance: {error!r}"}
         return Source(split.name, f"{path.rpartition('/')[2]}#{order:08d}", path, None, **found)
-    parts = {key: texts.get(key, "") for key in ("speaker", "domain", "recording")}
+    parts: dict[str, Any] = {key: texts.get(key, "") for key in ("speaker", "domain", "recording")}
     return Source(split.name, name, path, texts.get("text"), **parts, **found)
 
 

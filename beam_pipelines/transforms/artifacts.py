@@ -13,6 +13,7 @@ from tf_rnnt_kd.records.codecs import LARGEST_VOCABULARY
 from tf_rnnt_kd.records.features import (
     BFLOAT16,
     FACTORED_TYPES,
+    Features,
     collapsed_features,
     factored_features,
     hidden_features,
@@ -102,17 +103,22 @@ def encode_labels(labels: Labels, encoding: Encoding) -> dict[str, tf.train.Feat
     Raises:
         ValueError: numbers that cannot be stored: NaN, infinity, a node without mass.
     """
-    features = {}
+    # Nothing chosen is None: the teacher was asked for it.
+    features: Features = {}
     if NBEST in encoding.artifacts:
+        assert labels.nbest is not None
         features |= nbest_features(labels.nbest)
     if COLLAPSED in encoding.artifacts:
+        assert labels.nodes is not None
         features |= collapsed_features(labels.nodes, bits=encoding.collapsed_bits, band=labels.band)
     if FACTORED in encoding.artifacts:
         features |= factored_features(labels.encoder, labels.predictor, factored_type=encoding.factored_type)
     if HIDDEN in encoding.artifacts:
+        assert labels.hidden is not None
         features |= hidden_features(labels.hidden)
     for name, encoded in ((TOP_K, labels.top_k), (DENSE, labels.dense)):
         if name in encoding.artifacts:
+            assert encoded is not None
             features[name] = bytes_feature(encoded)
     return features
 

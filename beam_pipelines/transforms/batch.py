@@ -27,7 +27,7 @@ class Task(NamedTuple):
     """A source shard to label: its place, file, number of records, and the hours of it that may be used (None: all)."""
 
     split: str
-    index: int
+    shard: int
     num_shards: int
     path: str
     records: int
@@ -35,7 +35,7 @@ class Task(NamedTuple):
 
     @property
     def key(self) -> ShardKey:
-        return (self.split, self.index)
+        return (self.split, self.shard)
 
 
 class Pending(NamedTuple):
@@ -167,7 +167,7 @@ class _ReadDoFn(beam.DoFn):
         except tf.errors.OpError as damage:
             error = damage.message  # TFRecord framing has no way to find the next record after damage
         rejects.extend(
-            Reject(lost, f"{task.split}-{task.index:05d}#{lost}", "damaged_shard", error)
+            Reject(lost, f"{task.split}-{task.shard:05d}#{lost}", "damaged_shard", error)
             for lost in range(read, task.records)
         )
 
@@ -175,20 +175,20 @@ class _ReadDoFn(beam.DoFn):
         try:
             utterance = decode_utterance(record)
         except (ValueError, IndexError) as error:  # no Example, or one whose features hold nothing
-            return Reject(position, f"{task.split}-{task.index:05d}#{position}", "corrupt_record", str(error))
+            return Reject(position, f"{task.split}-{task.shard:05d}#{position}", "corrupt_record", str(error))
         seconds = len(utterance.waveform) / SAMPLE_RATE
         if seconds == 0:
             return Reject(position, utterance.utterance_id, "empty_audio", "no samples")
         if seconds > self._max_seconds:
-            error = f"{seconds:.1f} s, --max_seconds={self._max_seconds:g}"
-            return Reject(position, utterance.utterance_id, "too_long", error)
+            problem = f"{seconds:.1f} s, --max_seconds={self._max_seconds:g}"
+            return Reject(position, utterance.utterance_id, "too_long", problem)
         domain = utterance.domain if self._domains else ""
         if self._domains and domain not in self._domains:
-            error = f"domain {domain!r}, --teacher has {', '.join(self._domains)}"
-            return Reject(position, utterance.utterance_id, "no_teacher_for_domain", error)
+            problem = f"domain {domain!r}, --teacher has {', '.join(self._domains)}"
+            return Reject(position, utterance.utterance_id, "no_teacher_for_domain", problem)
         text = utterance.text or ""
         pending = Pending(
-            task.split, task.index, position, utterance.utterance_id, utterance.waveform, text=text, domain=domain
+            task.split, task.shard, position, utterance.utterance_id, utterance.waveform, text=text, domain=domain
         )
         if self._tokenizer is None:
             return pending

@@ -73,8 +73,8 @@ def finish_dataset(
         where = f"see {output}/{records.DEAD_LETTER_FILE}"
         raise ValueError(f"none of {len(rejected)} utterances is usable ({counted}): {where}")
     splits, statistics = {}, {}
-    for name, group in itertools.groupby(reports, key=lambda report: report.split):
-        group = list(group)
+    for name, of_split in itertools.groupby(reports, key=lambda report: report.split):
+        group = list(of_split)
         splits[name] = records.Split(
             shards=tuple(report.shard for report in group),
             utterances=sum(report.shard.records for report in group),

@@ -7,7 +7,7 @@ these names; and utterances differ in length.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -153,7 +153,7 @@ class Teacher:
             found |= {"token_frames": frames, "token_confidence": tf.exp(on_path)}
         return found
 
-    def _labels_of(self, row: Pending, outputs: Mapping[str, np.ndarray]) -> Labels:
+    def _labels_of(self, row: Pending, outputs: Mapping[str, Any]) -> Labels:
         """From the outputs for one row, still padded."""
         num_tokens, num_frames = int(outputs["num_tokens"]), int(outputs["num_frames"])
         confidence = outputs["token_confidence"][:num_tokens]
@@ -180,7 +180,8 @@ class Teacher:
 
     def _artifacts_of(self, labels: Labels, outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """The fields of Labels that are None unless asked for."""
-        encoding, found = self._encoding, {}
+        encoding = self._encoding
+        found: dict[str, Any] = {}
         if "nodes" in outputs:
             found["nodes"] = outputs["nodes"][: labels.num_frames, : len(labels.tokens) + 1].copy()
         if encoding.band and "best_frames" in outputs:
@@ -224,13 +225,20 @@ def _hypotheses(outputs: Mapping[str, np.ndarray], n_best: int) -> NBest:
     )
 
 
+class Labeller(Protocol):
+    """A `Teacher`, or several with the face of one."""
+
+    def label(self, utterances: Sequence[Pending]) -> list[Labels]:
+        """Labels of utterances, in order."""
+
+
 class TeacherHandler(ModelHandler[Pending, Inference, Teacher]):
     """Beam's way to a `Teacher`: one per worker process; a batch that fails is tried again one by one."""
 
     def __init__(self, saved_model: str, *, targets: str, batch_size: int, encoding: Encoding):
         super().__init__()
         self._saved_model = saved_model
-        self._settings = {"targets": targets, "batch_size": batch_size, "encoding": encoding}
+        self._settings: dict[str, Any] = {"targets": targets, "batch_size": batch_size, "encoding": encoding}
 
     def load_model(self) -> Teacher:
         return Teacher(self._saved_model, **self._settings)
@@ -239,9 +247,9 @@ class TeacherHandler(ModelHandler[Pending, Inference, Teacher]):
         self._saved_model = model_path or self._saved_model
 
     def run_inference(
-        self, batch: Sequence[Pending], model: Teacher, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[Pending], model: Labeller, inference_args: dict[str, Any] | None = None
     ) -> list[Inference]:
-        bare = [utterance._replace(waveform=None) for utterance in batch]
+        bare = [utterance._replace(waveform=None) for utterance in batch]  # type: ignore[arg-type]  # dropped on purpose
         try:
             return [Inference(*pair) for pair in zip(bare, model.label(batch), strict=True)]
         except Exception as error:  # whatever one utterance does to the teacher, its neighbours keep their labels

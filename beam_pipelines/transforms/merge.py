@@ -66,7 +66,7 @@ class Summary:
     @classmethod
     def load(cls, output: str, *, task: Task, settings: str) -> "Summary | None":
         """The summary of a shard that an earlier run completed with the same settings, or None."""
-        path = _path(output, SUMMARY_FOLDER, task.split, task.index)
+        path = _path(output, SUMMARY_FOLDER, task.split, task.shard)
         if not tf.io.gfile.exists(path):
             return None
         with tf.io.gfile.GFile(path) as file:
@@ -88,7 +88,7 @@ def _path(output, folder, split, index):
 
 def load_rows(output: str, *, task: Task) -> list[Row]:
     """The rows of a shard that has a summary: its utterances in order, those without a score left out."""
-    with tf.io.gfile.GFile(_path(output, SCORES_FOLDER, task.split, task.index), "rb") as file:
+    with tf.io.gfile.GFile(_path(output, SCORES_FOLDER, task.split, task.shard), "rb") as file:
         return from_tsv(file.read().decode())
 
 
@@ -181,12 +181,12 @@ def merge_shard(
     if with_records:
         records = _merged(task, parts, kept, place, artifact_bytes)
         shard = write_shard(
-            place.output, file=shard_file(task.split, index=task.index, num_shards=task.num_shards), records=records
+            place.output, file=shard_file(task.split, index=task.shard, num_shards=task.num_shards), records=records
         )
-    write_atomically(_path(place.output, SCORES_FOLDER, task.split, task.index), content=to_tsv(rows))
+    write_atomically(_path(place.output, SCORES_FOLDER, task.split, task.shard), content=to_tsv(rows))
     return Summary(
         split=task.split,
-        index=task.index,
+        index=task.shard,
         settings=place.settings,
         shard=shard,
         input=task.records,
@@ -232,4 +232,6 @@ def _merged(task, parts, kept, place, artifact_bytes) -> Iterator[bytes]:
             for name, value in features.items():
                 artifact = name.partition("/")[0].replace("teacher", HARD)
                 artifact_bytes[artifact] = artifact_bytes.get(artifact, 0) + value.ByteSize()
-            yield encode_distillation(record, teacher=decode_teacher(payload), artifacts=features)
+            teacher = decode_teacher(payload)
+            assert teacher is not None  # a part holds nothing else
+            yield encode_distillation(record, teacher=teacher, artifacts=features)

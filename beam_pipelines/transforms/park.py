@@ -37,7 +37,7 @@ class ParkLine:
 
     def score(self, log_prob: float, *, num_tokens: int) -> float:
         """s(S, l) of one hypothesis of at least one token."""
-        return (log_prob - self.expected(num_tokens)) / (self.sigma * math.sqrt(num_tokens))
+        return (log_prob - float(self.expected(num_tokens))) / (self.sigma * math.sqrt(num_tokens))
 
 
 def fit_line(log_probs: Sequence[float], *, num_tokens: Sequence[int]) -> ParkLine:

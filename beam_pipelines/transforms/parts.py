@@ -169,7 +169,9 @@ class _WriteDoFn(beam.DoFn):
             audio_md5=audio,
             reference="" if utterance.tokens else utterance.text,  # targets are no hypothesis to compare
         )
-        refused = ("inference_failed", inference.error) if labels is None else refusal(labels)
+        if labels is None:
+            return dataclasses.replace(row, reason="inference_failed", error=inference.error), None
+        refused = refusal(labels)
         if refused is None:
             row = scored(row, labels, park_lines=self._filters.park_lines)
             refused = self._filters.refusal(row)
@@ -179,8 +181,8 @@ class _WriteDoFn(beam.DoFn):
             except ValueError as error:
                 refused = ("bad_teacher_output", str(error))
         if refused is not None:
-            reason, error = refused
-            return dataclasses.replace(row, reason=reason, error=error), None
+            reason, problem = refused
+            return dataclasses.replace(row, reason=reason, error=problem), None
         if self._encoding is None:
             return row, None
         hard = TeacherLabels(**{field: getattr(labels, field) for field in TeacherLabels.__dataclass_fields__})

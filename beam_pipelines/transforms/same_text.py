@@ -29,7 +29,7 @@ class Same(NamedTuple):
     """The verdict on the utterance at `position`: it is one of `count` with its text; reason and error if refused."""
 
     position: int
-    count: int
+    count: int  # type: ignore[assignment]  # a field, not tuple.count
     reason: str = ""
     error: str = ""
 
@@ -54,7 +54,7 @@ def judge(group: Iterable[Candidate], *, filters: Filters) -> Iterator[tuple[Sha
         elif filters.max_same_text is not None and kept >= filters.max_same_text:
             verdict = (SAME_TEXT, f"{len(group)} utterances have this text, --max_same_text={filters.max_same_text}")
         else:
-            verdict = ()
+            verdict = ("", "")
             kept += 1
         heard.add(one.audio)
         yield one.key, Same(one.position, len(group), *verdict)

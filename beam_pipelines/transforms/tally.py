@@ -52,7 +52,8 @@ class Tally:
         self._split, self._labelled, self._sources = split, labelled, sources
         self.num_cut = self.samples_cut = self.cuts_in_speech = 0
         self._lengths = [0] * LENGTH_BINS
-        self._speakers, self._domains = (collections.defaultdict(lambda: [0, 0]) for _ in range(2))
+        self._speakers: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
+        self._domains: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
         self._rejected: list[dict[str, str]] = []
 
     def add(self, *, num_samples: int, speaker: str, domain: str) -> None:

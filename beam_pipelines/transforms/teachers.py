@@ -98,7 +98,9 @@ class TeachersHandler(ModelHandler[Pending, LabelledBatch, Teachers]):
             LabelledBatch(
                 self._handler.run_inference(batch, model, inference_args),
                 num_samples=[len(utterance.waveform) for utterance in batch],
-                audio_md5=[hashlib.md5(np.ascontiguousarray(utterance.waveform)).hexdigest() for utterance in batch],
+                audio_md5=[
+                    hashlib.md5(np.ascontiguousarray(utterance.waveform).data).hexdigest() for utterance in batch
+                ],
             )
         ]
 

@@ -12,6 +12,7 @@ from beam_pipelines.inputs.utterance_records import read_record
 from beam_pipelines.transforms.cut import cut
 from tf_rnnt_kd import records
 from tf_rnnt_kd.speech.audio import SILENCE_PEAK, decode_audio
+from tf_rnnt_kd.speech.errors import AudioError
 from tf_rnnt_kd.speech.level import set_level
 from tf_rnnt_kd.text import TextError, language_of, normalise
 
@@ -119,8 +120,8 @@ def make_utterances(job: Job) -> Made:
     return made
 
 
-def refused(source: Source, error: Exception, *, utterance_id: str = "") -> Outcome:
-    """The outcome of a source, or of the piece `utterance_id` of it; `error` has a `reason`."""
+def refused(source: Source, error: Refused | TextError | AudioError, *, utterance_id: str = "") -> Outcome:
+    """The outcome of a source, or of the piece `utterance_id` of it."""
     path = source.audio or source.origin
     return Outcome(utterance_id or source.utterance_id, path, reason=error.reason, error=str(error))
 
@@ -139,9 +140,10 @@ def _text(source: Source, job: Job) -> str | None:
 def _normalised(text: str, source: Source, rules: Rules) -> str:
     profile = rules.text_profile or ("upper" if source.record_at is None else "verbatim")
     if profile == BY_DOMAIN:
-        profile = language_of(source.domain)
-        if profile is None:
+        language = language_of(source.domain)
+        if language is None:
             raise TextError("no_text_profile", f"no language profile for domain {source.domain!r}")
+        profile = language
     return normalise(text, profile=profile)
 
 
@@ -223,8 +225,8 @@ def _cut(source: Source, utterance: records.Utterance, rules: Rules, *, made: Ma
     outcomes = made.outcomes
     last = source.speech[-1][1] if source.speech else 0.0
     if last * rate - len(waveform) > _slack(last):
-        error = f"people are said to speak until {last:.3f} s, the file ends at {len(waveform) / rate:.3f} s"
-        outcomes.append(refused(source, Refused("truncated", error)))
+        problem = f"people are said to speak until {last:.3f} s, the file ends at {len(waveform) / rate:.3f} s"
+        outcomes.append(refused(source, Refused("truncated", problem)))
         return made
     least, longest = rules.segment_seconds
     cuts = cut(waveform, min_seconds=least, max_seconds=longest, speech=source.speech)

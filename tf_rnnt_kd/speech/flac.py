@@ -62,7 +62,7 @@ def plain(content: bytes, audio: AudioFormat) -> bytes:
     bits = info.bits if info.bits in _DECODED_BITS else 24
     if (bits, audio.num_samples) == (info.bits, info.num_samples):
         return content
-    packed = info.sample_rate << 44 | (info.channels - 1) << 41 | (bits - 1) << 36 | audio.num_samples
+    packed = info.sample_rate << 44 | (info.channels - 1) << 41 | (bits - 1) << 36 | (audio.num_samples or 0)
     start = info.position + 10
     return content[:start] + packed.to_bytes(8, "big") + content[start + 8 :]
 

@@ -106,7 +106,8 @@ def segment(
     runs = _divided(runs, power, limit=limit - 2 * _MARGIN, min_pause=min_pause)
     cuts = _candidates(runs, power, limit=limit - 2 * _MARGIN, padding=padding)
     chosen = _cheapest(cuts, limit=limit, least=_frames(min_seconds))
-    kept, too_short = [], []
+    kept: list[Segment] = []
+    too_short: list[Segment] = []
     for left, right in zip(chosen, chosen[1:], strict=False):
         start, end = _limited(left, right, limit)
         part = Segment(start * frame, min(end * frame, len(waveform)), left.in_speech or right.in_speech)
@@ -182,9 +183,9 @@ def _candidates(
         last = end - limit // 4
         for first in range(start + limit // 4, last, limit // 2) if end - start > limit else ():
             quietest = first + int(np.argmin(smooth[first : min(first + limit // 2, last)]))
-            cuts.append(_Cut(*[quietest] * 4, in_speech=True))
+            cuts.append(_Cut(quietest, quietest, quietest, quietest, in_speech=True))
         silent = end
-    cuts.append(_Cut(silent, silent, min(silent + padding, len(power)), silent))
+    cuts.append(_Cut(end, end, min(end + padding, len(power)), end))
     return cuts
 
 

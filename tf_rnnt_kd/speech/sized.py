@@ -67,6 +67,8 @@ def probe(content: bytes) -> AudioFormat:
     if content.startswith(b"NIST"):
         return _probe_sphere(content)
     layout = _layout(content)
+    if layout is None:
+        raise AudioError("unsupported_format", "the file starts as none of the known ones does")
     before: dict[bytes, bytes] = {}
     for name, start, size in _walk(content, layout):
         if name == layout.samples:

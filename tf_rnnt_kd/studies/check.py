@@ -42,20 +42,22 @@ def check(study: Study) -> None:
     Raises:
       ValueError: names the first job that does not fit, and why.
     """
-    stored, seen = {}, set()
+    stored: dict[str, set[str]] = {}
+    seen: set[str] = set()
     for job in study.jobs.values():
         if job.kind == "labelling":
             stored[job.flags["output"]] = set(job.flags["artifacts"].split(","))
         if job.kind == "training":
             folders = {part.rpartition(":")[0] for part in job.flags["train"].split(",")}
             have = {artifact for folder in folders for artifact in stored.get(folder, ())}
-            alike = json.dumps([job.config | {"seed": 0}, sorted(have)], sort_keys=True, default=str)
+            alike = json.dumps([job.settings | {"seed": 0}, sorted(have)], sort_keys=True, default=str)
             if alike in seen:
                 continue
             seen.add(alike)
             try:
-                _check_training(ml_collections.ConfigDict(job.config), have)
-                weight_shapes(job.config["model"], vocab_size=vocabulary(study), num_features=_features(job.config))
+                _check_training(ml_collections.ConfigDict(job.settings), have)
+                features = job.settings["frontend"]["num_mel_bins"]
+                weight_shapes(job.settings["model"], vocab_size=vocabulary(study), num_features=features)
             except ValueError as error:
                 raise ValueError(f"{job.title}: {error}") from error
 
@@ -80,10 +82,6 @@ def _weight_shapes(model, vocab_size, num_features):
     elsewhere = {id(weight) for part in (built.encoder, built.predictor) for weight in part.trainable_weights}
     joint = [tuple(weight.shape) for weight in built.trainable_weights if id(weight) not in elsewhere]
     return Shapes(*(tuple(shapes) for shapes in (*parts, joint)))
-
-
-def _features(config):
-    return config["frontend"]["num_mel_bins"]
 
 
 def _check_training(config, have):

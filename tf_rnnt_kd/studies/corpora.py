@@ -29,9 +29,10 @@ class Corpora(Graph):
         domains: Mapping[str, str],
     ):
         super().__init__(workdir)
-        self._description, self._corpus, self._domains = description, corpus, dict(domains)
+        self._description, self._domains = description, dict(domains)
+        self._corpus = corpus.split(",") if corpus else []
         self._records = records or self._prepare(
-            corpus.split(","), name="records", splits=self.splits(SPLITS), flags=description.prepare
+            self._corpus, name="records", splits=self.splits(SPLITS), flags=description.prepare
         )
         self._tokenizer = tokenizer or self._train_tokenizer()
 
@@ -52,7 +53,7 @@ class Corpora(Graph):
             kinds[source.rpartition(":")[2] in labelled].append(source)
         if share is None or not all(kinds):
             return ",".join(sources)
-        weights = {}
+        weights: dict[str, float] = {}
         for part, kind in zip((1 - share, share), kinds, strict=True):
             sizes = {source: hours.get(source.rpartition(":")[2], 1.0) for source in kind}
             weights |= {source: part * size / sum(sizes.values()) for source, size in sizes.items()}
@@ -72,9 +73,14 @@ class Corpora(Graph):
 
         Args:
           kind: of tf_rnnt_kd.studies.degrade.
+
+        Raises:
+          ValueError: the study was given records, and not the audio that they were made of.
         """
+        if not self._corpus:
+            raise ValueError(f"{kind} audio is made of a corpus, and only its records were given")
         splits = self.splits(parts)
-        inputs = [f"--input={folder}" for folder in self._corpus.split(",")]
+        inputs = [f"--input={folder}" for folder in self._corpus]
         audio = self._add(
             "corpus",
             kind,

@@ -119,7 +119,7 @@ def sustained(config: Mapping[str, Any], *, vocab_size: int) -> float:
 
 
 def _training(job: Job, *, vocab_size, devices):
-    config = job.config
+    config = job.settings
     features = config["frontend"]["num_mel_bins"]
     shapes = weight_shapes(config["model"], vocab_size=vocab_size, num_features=features)
     encoder, joint = operations_per_hour(config["model"], shapes, vocab_size=vocab_size, num_features=features)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from tf_rnnt_kd import config_files
 from tf_rnnt_kd.splits import SPLITS
 
+_ITS_OWN_PARTS = {part: (part,) for part in SPLITS}
+
 
 class Corpus(NamedTuple):
     """What plays which part in a study, and how it is prepared.
@@ -18,7 +20,7 @@ class Corpus(NamedTuple):
     draws where it has both kinds, within a kind in proportion to the hours; None: each as often as any other.
     """
 
-    splits: Mapping[str, tuple[str, ...]] = {part: (part,) for part in SPLITS}
+    splits: Mapping[str, tuple[str, ...]] = _ITS_OWN_PARTS
     hours: Mapping[str, float] = {}
     prepare: tuple[str, ...] = ()
     tokenizer: tuple[str, ...] = ()
@@ -54,19 +56,21 @@ class Definition(NamedTuple):
         missing = [name for name in names if not hasattr(module, name)]
         if missing:
             raise ValueError(f"{path} is no study, it lacks {', '.join(missing)}")
-        given = (getattr(module, name) for name in names)
+        title, question, get_config, get_study = (getattr(module, name) for name in names)
         miniature, corpus = getattr(module, "MINIATURE", {}), getattr(module, "CORPUS", Corpus())
-        return cls(Path(path).stem, path, *given, miniature, corpus)
+        return cls(Path(path).stem, path, title, question, get_config, get_study, miniature, corpus)
 
 
 def load_module(path: str) -> ModuleType:
     """A Python file as a module; one of the project is found from any folder.
 
     Raises:
-      ValueError: it is not there.
+      ValueError: it is not there, or no Python file.
     """
     path = config_files.find(path)
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -37,6 +37,11 @@ class Job:
         return as_typed(self.arguments)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """`config` as a dictionary; of jobs that are no training an empty one."""
+        return dict(self.config or {})
+
+    @property
     def flags(self) -> dict[str, str]:
         """{name: value} of its command."""
         return dict(argument.lstrip("-").partition("=")[::2] for argument in self.arguments[1:])

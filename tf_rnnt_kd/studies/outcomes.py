@@ -38,8 +38,8 @@ class Outcomes:
         """
         rates = {}
         for system in systems:
-            found = [dev_wer(folder) for folder in system.folders.values()]
-            if None in found:
+            found = [rate for folder in system.folders.values() if (rate := dev_wer(folder)) is not None]
+            if len(found) < len(system.folders):
                 raise Undecided(f"which of {', '.join(s.name for s in systems)} is best on dev")
             rates[system.name] = sum(found) / len(found)
         return self.systems[min(rates, key=rates.__getitem__)]

@@ -32,7 +32,9 @@ class Rounds:
 
     def declare(self, study: Study) -> None:
         """Of a Study that was made anew."""
-        self.history, teachers, students = [], [], []
+        teachers: list[Point] = []
+        students: list[Point] = []
+        self.history = []
         self.last = study.given("first teacher", self.teacher)
         for number in range(1, self.count + 1):
             labels = study.label(self.last, split=self.unlabelled, artifacts=self.artifacts, flags=self.label_flags)
