@@ -76,7 +76,7 @@ def _type(config):
     ("change", "complaint"),
     [
         (_speeds, "augment.speed_factors moves the frames on which teacher lie"),
-        (_late, "sparsity.end=801 comes after train.steps=800"),
+        (_late, "sparsity.end=601 comes after train.steps=600"),
         (_whole, "the losses need teacher_joint, which the artifacts factored or dense give"),
         (_optimizer, "sgd"),
         (_type, "model.encoder.type is 'transformer'"),
