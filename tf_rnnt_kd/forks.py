@@ -34,11 +34,10 @@ def prepare() -> None:
 
 
 def call(arguments: Sequence[str], *, name: str, log: Path | None = None, cores: int | None = None) -> float:
-    """As stages.call, in a fork of this process; returns the seconds that it took.
+    """As stages.call, in a fork of this process that ends with the calling thread; returns the seconds that it took.
 
     Args:
-      log: where its output goes, instead of this process's own: for stages that run beside others. If called from a
-        thread, the fork ends with that thread.
+      log: where its output goes, instead of this process's own: for stages that run beside others.
       cores: how many TensorFlow takes; all if not given.
 
     Raises:
