@@ -31,8 +31,9 @@ _TERMS = {
 
 
 def get_config(variant, models=small):
-    if variant in ("teacher", "teacher_again", "start"):
-        return {"teacher": models.teacher, "teacher_again": models.teacher_again, "start": models.student}[variant]()
+    whole = small.first_trainings(models)
+    if variant in whole:
+        return whole[variant]()
     config = models.going_on(models.student())
     if variant != "hard":
         with config.unlocked():

@@ -22,8 +22,9 @@ _SMOOTH = {"rule": "max_prob", "at_most": 0.9}  # which rule the paper has could
 
 
 def get_config(variant, models=small, output_weight=0.01):
-    if variant in ("teacher", "teacher_again", "start"):
-        return {"teacher": models.teacher, "teacher_again": models.teacher_again, "start": models.student}[variant]()
+    whole = small.first_trainings(models)
+    if variant in whole:
+        return whole[variant]()
     if variant not in METHODS:
         raise ValueError(f"no variant {variant!r}: choose teacher, start, {', '.join(METHODS)}")
     config = models.going_on(models.student())

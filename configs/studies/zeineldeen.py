@@ -21,7 +21,7 @@ _LATE = (0.15, 0.3)
 
 
 def get_config(variant, models=small):
-    whole = {"teacher": models.teacher, "teacher_again": models.teacher_again, "start": models.student}
+    whole = small.first_trainings(models)
     if variant in whole:
         return whole[variant]()
     if variant in EARLY:

@@ -69,6 +69,11 @@ def teacher_again():
     return going_on(teacher(), steps=800)
 
 
+def first_trainings(models) -> dict:
+    """{variant: what makes its config} of what is trained before the students: `teachers`, and what they start from."""
+    return {"teacher": models.teacher, "teacher_again": models.teacher_again, "start": models.student}
+
+
 def teachers(study, labelled: str):
     """Two of full context: on the labelled split alone (variant `teacher`), and then on its own words too.
 
